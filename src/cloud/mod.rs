@@ -1,0 +1,3 @@
+//! Floor 3: what adapters share towards the network: secrets, the HTTP client.
+
+pub mod secret;

@@ -1,0 +1,3 @@
+//! Postern: the command line program. Everything is in the library.
+
+fn main() {}
