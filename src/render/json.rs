@@ -1,0 +1,292 @@
+//! Writes JSON straight into a byte buffer. Not a serializer: the caller says what comes when, and may
+//! splice values that are JSON already.
+
+use crate::domain::Ticks;
+
+/// Appends JSON to a buffer. Commas are put by looking at the last byte written, so there is no state to
+/// carry between an object and the objects inside it.
+#[derive(Debug)]
+pub struct Writer<'a> {
+    out: &'a mut Vec<u8>,
+}
+
+impl<'a> Writer<'a> {
+    /// Appends to `out`.
+    pub const fn new(out: &'a mut Vec<u8>) -> Self {
+        Self { out }
+    }
+
+    /// `{`
+    pub fn open(&mut self) {
+        self.out.push(b'{');
+    }
+
+    /// `}`
+    pub fn close(&mut self) {
+        self.out.push(b'}');
+    }
+
+    /// `[`
+    pub fn open_list(&mut self) {
+        self.out.push(b'[');
+    }
+
+    /// `]`
+    pub fn close_list(&mut self) {
+        self.out.push(b']');
+    }
+
+    /// The comma before an element of a list, where one is due.
+    pub fn element(&mut self) {
+        if self.out.last() != Some(&b'[') {
+            self.out.push(b',');
+        }
+    }
+
+    /// A key of the object that is open. `name` is one of ours and needs no escaping.
+    pub fn key(&mut self, name: &str) {
+        if self.out.last() != Some(&b'{') {
+            self.out.push(b',');
+        }
+        self.out.push(b'"');
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b"\":");
+    }
+
+    /// A key that comes from outside.
+    pub fn foreign_key(&mut self, name: &str) {
+        if self.out.last() != Some(&b'{') {
+            self.out.push(b',');
+        }
+        self.text(name);
+        self.out.push(b':');
+    }
+
+    /// A string.
+    pub fn text(&mut self, text: &str) {
+        self.out.push(b'"');
+        escape(text.as_bytes(), self.out);
+        self.out.push(b'"');
+    }
+
+    /// A string that is known to hold neither quotes, backslashes nor control characters.
+    pub fn plain(&mut self, text: &[u8]) {
+        self.out.push(b'"');
+        self.out.extend_from_slice(text);
+        self.out.push(b'"');
+    }
+
+    /// A string out of several pieces.
+    pub fn joined(&mut self, pieces: &[&str]) {
+        self.out.push(b'"');
+        for piece in pieces {
+            escape(piece.as_bytes(), self.out);
+        }
+        self.out.push(b'"');
+    }
+
+    /// JSON text as a string: quoted and escaped, otherwise byte for byte.
+    pub fn quoted(&mut self, json: &[u8]) {
+        self.out.push(b'"');
+        escape(json, self.out);
+        self.out.push(b'"');
+    }
+
+    /// A number.
+    pub fn int(&mut self, value: i64) {
+        if value < 0 {
+            self.out.push(b'-');
+        }
+        let mut digits = [0_u8; 20];
+        let mut left = value.unsigned_abs();
+        let mut length = 0;
+        for place in digits.iter_mut().rev() {
+            #[expect(clippy::cast_possible_truncation, reason = "a remainder of ten")]
+            let digit = (left % 10) as u8;
+            *place = b'0' + digit;
+            left /= 10;
+            length += 1;
+            if left == 0 {
+                break;
+            }
+        }
+        self.out.extend_from_slice(digits.get(20 - length..).unwrap_or_default());
+    }
+
+    /// `true` or `false`.
+    pub fn flag(&mut self, value: bool) {
+        self.out.extend_from_slice(if value { b"true" } else { b"false" });
+    }
+
+    /// A point in time in its text form.
+    pub fn ticks(&mut self, ticks: Ticks) {
+        self.out.push(b'"');
+        ticks.write_to(self.out);
+        self.out.push(b'"');
+    }
+
+    /// A value that is JSON already, byte for byte except that line breaks between its tokens are left
+    /// out, so that one event stays on one line.
+    pub fn splice(&mut self, json: &[u8]) {
+        if memchr::memchr2(b'\n', b'\r', json).is_none() {
+            self.out.extend_from_slice(json);
+        } else {
+            splice_without_line_breaks(json, self.out);
+        }
+    }
+
+    /// Appends bytes as they stand: a prefix prepared beforehand.
+    pub fn prepared(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+    }
+}
+
+/// What a byte becomes inside a JSON string: 0 itself, `u` a `\u00xx`, else backslash and this letter.
+const ESCAPES: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 0x20 {
+        table[byte] = b'u';
+        byte += 1;
+    }
+    table[0x08] = b'b';
+    table[0x09] = b't';
+    table[0x0A] = b'n';
+    table[0x0C] = b'f';
+    table[0x0D] = b'r';
+    table[b'"' as usize] = b'"';
+    table[b'\\' as usize] = b'\\';
+    table
+};
+
+fn escape_of(byte: u8) -> u8 {
+    ESCAPES.get(usize::from(byte)).copied().unwrap_or_default()
+}
+
+/// How many bytes are looked at together: short enough that a quote now and then spoils little, long
+/// enough for the processor's vector registers.
+const BLOCK: usize = 16;
+
+/// Appends `text`, escaped for the inside of a JSON string.
+fn escape(text: &[u8], out: &mut Vec<u8>) {
+    out.reserve(text.len());
+    let mut blocks = text.chunks_exact(BLOCK);
+    for block in &mut blocks {
+        let special =
+            block.iter().fold(false, |any, b| any | (*b < 0x20) | (*b == b'"') | (*b == b'\\'));
+        if special {
+            escape_bytes(block, out);
+        } else {
+            out.extend_from_slice(block);
+        }
+    }
+    escape_bytes(blocks.remainder(), out);
+}
+
+fn escape_bytes(text: &[u8], out: &mut Vec<u8>) {
+    for &byte in text {
+        match escape_of(byte) {
+            0 => out.push(byte),
+            b'u' => {
+                let digit =
+                    |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+                out.extend_from_slice(&[
+                    b'\\',
+                    b'u',
+                    b'0',
+                    b'0',
+                    digit(byte >> 4),
+                    digit(byte & 15),
+                ]);
+            }
+            letter => out.extend_from_slice(&[b'\\', letter]),
+        }
+    }
+}
+
+/// A line break outside strings is white space and goes; inside a string, where strict JSON has none, it
+/// becomes its escape.
+#[cold]
+fn splice_without_line_breaks(json: &[u8], out: &mut Vec<u8>) {
+    let mut in_string = false;
+    let mut escaped = false;
+    for &byte in json {
+        match byte {
+            b'\n' | b'\r' if in_string => escape_bytes(&[byte], out),
+            b'\n' | b'\r' => {}
+            other => out.push(other),
+        }
+        if in_string && !escaped && byte == b'\\' {
+            escaped = true;
+        } else {
+            if byte == b'"' && !escaped {
+                in_string = !in_string;
+            }
+            escaped = false;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn written(write: impl FnOnce(&mut Writer<'_>)) -> String {
+        let mut out = Vec::new();
+        write(&mut Writer::new(&mut out));
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn commas_stand_between_members_and_elements_only() {
+        let text = written(|w| {
+            w.open();
+            w.key("a");
+            w.open_list();
+            for number in [0, -7, i64::MIN, i64::MAX] {
+                w.element();
+                w.int(number);
+            }
+            w.close_list();
+            w.key("b");
+            w.open();
+            w.close();
+            w.foreign_key("c\"");
+            w.flag(true);
+            w.close();
+        });
+        assert_eq!(
+            text,
+            r#"{"a":[0,-7,-9223372036854775808,9223372036854775807],"b":{},"c\"":true}"#
+        );
+    }
+
+    #[test]
+    fn a_spliced_value_stays_on_one_line_and_is_otherwise_unchanged() {
+        let spliced = |json: &str| written(|w| w.splice(json.as_bytes()));
+        assert_eq!(spliced(r#"{"a": [1,  2]}"#), r#"{"a": [1,  2]}"#);
+        assert_eq!(
+            spliced("{\r\n  \"a\": \"x\\\"\\n\\\\\",\n\"b\":1}"),
+            r#"{  "a": "x\"\n\\","b":1}"#
+        );
+        assert_eq!(spliced("{\"not strict\":\"a\nb\"\n}"), r#"{"not strict":"a\nb"}"#);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_reads_back_as_itself(text in "[\\x00-\\x7f]{0,80}|.{0,80}|[\"\\\\a]{0,80}") {
+            let json = written(|w| w.text(&text));
+            prop_assert!(!json.bytes().any(|byte| byte < 0x20));
+            prop_assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text.clone());
+            let joined = written(|w| w.joined(&[&text, "", &text]));
+            prop_assert_eq!(serde_json::from_str::<String>(&joined).unwrap(), text.repeat(2));
+        }
+
+        #[test]
+        fn any_number_reads_back_as_itself(number in any::<i64>()) {
+            prop_assert_eq!(written(|w| w.int(number)).parse(), Ok(number));
+        }
+    }
+}
