@@ -1,0 +1,182 @@
+//! The columns that are known by name: those of the seven typed tables, as Microsoft spells them. A closed
+//! list on our side only; a column that is not here still passes through (`Row::unknown`).
+
+/// What a column's value normally is. Readers are lenient; this only says when to call a type odd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// Text.
+    Text,
+    /// An integer, or a text with one.
+    Number,
+    /// A boolean, 0 or 1, or one of these as text.
+    Flag,
+    /// An ISO 8601 date and time.
+    Time,
+    /// Text that holds JSON, or JSON itself.
+    Json,
+    /// Anything.
+    Any,
+}
+
+macro_rules! columns {
+    ($($shape:ident: $($column:ident)+;)+) => {
+        /// A known column. The variant is spelled as the column is.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum Column {
+            $($(
+                #[doc = concat!("`", stringify!($column), "`.")]
+                $column,
+            )+)+
+        }
+
+        impl Column {
+            /// Every known column.
+            pub const ALL: &'static [Self] = &[$($(Self::$column),+),+];
+
+            /// The name on the wire.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $($(Self::$column => stringify!($column)),+),+ }
+            }
+
+            /// What its value normally is.
+            #[must_use]
+            pub const fn shape(self) -> Shape {
+                match self { $($(Self::$column)|+ => Shape::$shape),+ }
+            }
+        }
+    };
+}
+
+columns! {
+    Text:
+        // mail: identity, addresses
+        NetworkMessageId InternetMessageId ReportId
+        SenderMailFromAddress SenderMailFromDomain SenderFromAddress SenderFromDomain
+        SenderDisplayName SenderObjectId SenderIPv4 SenderIPv6
+        RecipientEmailAddress RecipientObjectId RecipientDomain Subject
+        // mail: what happened to it
+        EmailDirection DeliveryAction DeliveryLocation LatestDeliveryAction LatestDeliveryLocation
+        EmailAction EmailActionPolicy EmailActionPolicyGuid EmailLanguage Connectors
+        OrgLevelAction OrgLevelPolicy UserLevelAction UserLevelPolicy
+        ExchangeTransportRule DistributionList ThreatClassification
+        // after delivery
+        Action ActionType ActionTrigger ActionResult SourceLocation
+        // URLs, attachments, clicks
+        Url UrlDomain UrlLocation UrlChainId
+        FileName FileType FileExtension SHA256 SHA1
+        AccountUpn Workload IPAddress AppName AppVersion SourceId
+        // alerts and their evidence
+        AlertId Title Category Severity ServiceSource DetectionSource MachineGroup
+        EntityType EvidenceRole EvidenceDirection FolderPath ThreatFamily
+        RemoteIP RemoteUrl LocalIP AccountName AccountDomain AccountSid AccountObjectId
+        DeviceId DeviceName EmailSubject Application OAuthApplicationId
+        ProcessCommandLine RegistryKey RegistryValueName RegistryValueData
+        CloudResource CloudPlatform ResourceType ResourceID SubscriptionId
+        // what Sentinel adds to a row
+        TenantId Type SourceSystem;
+    Number:
+        EmailClusterId BulkComplaintLevel AttachmentCount UrlCount EmailSize FileSize
+        UrlChainPosition;
+    Flag: IsFirstContact IsClickedThrough;
+    Time: Timestamp TimeGenerated LastEventExecutionTime;
+    Json:
+        ThreatTypes ThreatNames DetectionMethods ConfidenceLevel
+        OriginalThreatTypes OriginalDetectionMethods OriginalConfidenceLevel
+        AuthenticationDetails ForwardingInformation UrlChain Categories AttackTechniques;
+    Any: AdditionalFields To Cc Context Topics ApplicationId;
+}
+
+impl Column {
+    /// How many there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// The column of this name: exactly as spelled, else whatever the letter case.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        let mut slot = hash(name.as_bytes());
+        // The table is never full, so a probe ends at an empty slot.
+        loop {
+            match TABLE.get(slot).copied().unwrap_or(EMPTY) {
+                EMPTY => break,
+                place => {
+                    let column = Self::ALL.get(usize::from(place)).copied();
+                    if let Some(column) = column.filter(|column| column.name() == name) {
+                        return Some(column);
+                    }
+                }
+            }
+            slot = (slot + 1) % SLOTS;
+        }
+        Self::ALL.iter().copied().find(|column| column.name().eq_ignore_ascii_case(name))
+    }
+}
+
+/// Slots of the name table: about four times as many as columns, so that most probes hit at once.
+const SLOTS: usize = 512;
+const EMPTY: u8 = u8::MAX;
+const TABLE: [u8; SLOTS] = table();
+
+/// Mixes the length with the first and the last eight bytes: names of one length that start alike end
+/// differently.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "also evaluated at compile time, where `get` is not available; the length is checked"
+)]
+const fn hash(name: &[u8]) -> usize {
+    let (mut first, mut last) = (0_u64, 0_u64);
+    let len = name.len();
+    let count = if len < 8 { len } else { 8 };
+    let mut at = 0;
+    while at < count {
+        first = first << 8 | name[at] as u64;
+        last = last << 8 | name[len - count + at] as u64;
+        at += 1;
+    }
+    let mixed = (first ^ last.rotate_left(29) ^ len as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (mixed >> 55) as usize
+}
+
+#[expect(clippy::indexing_slicing, reason = "evaluated at compile time only")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "there are fewer than 255 columns, asserted here"
+)]
+const fn table() -> [u8; SLOTS] {
+    assert!(Column::COUNT < EMPTY as usize, "a place in ALL must fit in a byte");
+    let mut table = [EMPTY; SLOTS];
+    let mut place = 0;
+    while place < Column::COUNT {
+        let mut slot = hash(Column::ALL[place].name().as_bytes());
+        while table[slot] != EMPTY {
+            slot = (slot + 1) % SLOTS;
+        }
+        table[slot] = place as u8;
+        place += 1;
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_column_is_found_by_its_name_in_any_letter_case() {
+        for column in Column::ALL {
+            assert_eq!(Column::from_name(column.name()), Some(*column));
+            assert_eq!(Column::from_name(&column.name().to_lowercase()), Some(*column));
+        }
+        for stranger in ["", "T", "Timestam", "timestamps", "Größe", "ThreatType"] {
+            assert_eq!(Column::from_name(stranger), None, "{stranger}");
+        }
+    }
+
+    #[test]
+    fn places_in_the_list_are_the_numbers_of_the_columns() {
+        for (place, column) in Column::ALL.iter().enumerate() {
+            assert_eq!(*column as usize, place);
+        }
+    }
+}
