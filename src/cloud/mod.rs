@@ -1,3 +1,5 @@
 //! Floor 3: what adapters share towards the network: secrets, the HTTP client.
 
+pub mod http;
+pub mod plain;
 pub mod secret;
