@@ -1,1 +1,18 @@
-//! Floor 3.
+//! Floor 3: the simulated tenant. A seeded model of an organization's mail (streams, a filter, policies,
+//! overrides) that exports what Microsoft would export, misbehaves as Microsoft's pipe does, and keeps the
+//! ground truth of everything it sent. It knows nothing of how Postern reads, and nothing of tagging.
+
+pub mod aftermath;
+pub mod delivery;
+pub mod expected;
+pub mod filter;
+pub mod mail;
+pub mod overrides;
+pub mod people;
+pub mod policy;
+pub mod random;
+pub mod record;
+pub mod rows;
+pub mod streams;
+pub mod tenant;
+pub mod writer;
