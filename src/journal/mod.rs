@@ -3,9 +3,12 @@
 pub mod bug;
 pub mod clock;
 pub mod config;
+pub mod dedup;
 pub mod disk;
 pub mod engine;
 pub mod error;
+#[cfg(any(test, feature = "planted-bugs"))]
+pub mod model;
 pub mod port;
 
 pub use clock::{Clock, SystemClock};
