@@ -12,6 +12,7 @@ use crate::domain::{Tag, Ticks, tag::USER_PREFIX};
 use crate::journal::{OnFull, ReaderStart};
 use crate::pipeline::Filter;
 use crate::render::Format;
+use crate::sink::{self, SinkKind};
 
 /// A source as configured: `[source.<name>]`.
 #[derive(Debug)]
@@ -53,15 +54,6 @@ pub struct SinkConfig {
     pub canonical: String,
 }
 
-/// The list of sinks.
-#[derive(Debug)]
-pub enum SinkKind {
-    /// Standard output.
-    Stdout(Format),
-}
-
-/// The words of `type` in `[sink.<name>]`.
-pub const SINK_TYPES: [&str; 1] = ["stdout"];
 const SINK_KEYS: [&str; 6] = ["type", "enabled", "format", "filter", "start", "on_full"];
 
 /// Reads `[source.<name>]`; `None` if it is switched off (but checked all the same).
@@ -107,7 +99,8 @@ pub fn sink(name: &str, node: &Node<'_>) -> Result<Option<SinkConfig>, Vec<Confi
     let format = keys.or("format", Format::Native);
     let rest = node.without(&SINK_KEYS);
     let own = node.own(&rest, &SINK_KEYS);
-    let kind = match keys.word("type", &SINK_TYPES) {
+    let kind = match keys.word("type", &sink::TYPES) {
+        Some("file") => keys.own(&own).map(|config| SinkKind::File(config, format)),
         Some("stdout") => keys.own::<NoKeys>(&own).map(|_| SinkKind::Stdout(format)),
         _ => None,
     };

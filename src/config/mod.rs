@@ -11,7 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use component::{SinkConfig, SinkKind, SourceConfig, SourceKind};
+pub use component::{SinkConfig, SourceConfig, SourceKind};
+
+pub use crate::sink::SinkKind;
 pub use document::Document;
 pub use error::{ConfigError, ConfigErrors, Place};
 use node::Node;
