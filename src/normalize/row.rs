@@ -286,6 +286,11 @@ impl<'a> Row<'a> {
         self.cells.iter().map(|cell| (&*cell.name, cell.json))
     }
 
+    /// As [`Row::columns`], with the column that the name stands for where it is a known one.
+    pub fn entries(&self) -> impl Iterator<Item = (Option<Column>, &str, &'a str)> {
+        self.cells.iter().map(|cell| (cell.column, &*cell.name, cell.json))
+    }
+
     /// The columns that are not known by name, in the order of the record.
     pub fn unknown(&self) -> impl Iterator<Item = (&str, &'a str)> {
         let strangers = self.cells.iter().filter(|cell| cell.column.is_none());

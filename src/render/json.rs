@@ -101,9 +101,7 @@ impl<'a> Writer<'a> {
         let mut left = value.unsigned_abs();
         let mut length = 0;
         for place in digits.iter_mut().rev() {
-            #[expect(clippy::cast_possible_truncation, reason = "a remainder of ten")]
-            let digit = (left % 10) as u8;
-            *place = b'0' + digit;
+            *place = b'0' + (left % 10) as u8;
             left /= 10;
             length += 1;
             if left == 0 {
@@ -135,32 +133,79 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// As [`Writer::splice`], except that a number too large for a double becomes a string, since many
+    /// readers refuse the whole document for it.
+    pub fn splice_readable(&mut self, json: &[u8]) {
+        let is_number = matches!(json.first(), Some(b'-' | b'0'..=b'9'));
+        let may_be_huge = json.len() > 17 || json.iter().any(|byte| matches!(byte, b'e' | b'E'));
+        if is_number && may_be_huge && !is_in_range(json) {
+            self.quoted(json);
+        } else {
+            self.splice(json);
+        }
+    }
+
+    /// As [`Writer::splice_readable`], and half surrogate pairs become U+FFFD, since strict readers refuse
+    /// them too.
+    pub fn splice_repaired(&mut self, json: &[u8]) {
+        let repaired = without_half_pairs(json);
+        self.splice_readable(&repaired);
+    }
+
     /// Appends bytes as they stand: a prefix prepared beforehand.
     pub fn prepared(&mut self, bytes: &[u8]) {
         self.out.extend_from_slice(bytes);
     }
 }
 
-/// What a byte becomes inside a JSON string: 0 itself, `u` a `\u00xx`, else backslash and this letter.
-const ESCAPES: [u8; 256] = {
-    let mut table = [0; 256];
-    let mut byte = 0;
-    while byte < 0x20 {
-        table[byte] = b'u';
-        byte += 1;
-    }
-    table[0x08] = b'b';
-    table[0x09] = b't';
-    table[0x0A] = b'n';
-    table[0x0C] = b'f';
-    table[0x0D] = b'r';
-    table[b'"' as usize] = b'"';
-    table[b'\\' as usize] = b'\\';
-    table
-};
+fn is_in_range(number: &[u8]) -> bool {
+    let text = std::str::from_utf8(number).unwrap_or_default();
+    text.parse::<f64>().is_ok_and(f64::is_finite)
+}
 
-fn escape_of(byte: u8) -> u8 {
-    ESCAPES.get(usize::from(byte)).copied().unwrap_or_default()
+/// `json` with each `\ud800` to `\udfff` that is not part of a pair replaced by `\ufffd`.
+fn without_half_pairs(json: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(json.len());
+    let mut rest = json;
+    while let Some((byte, after)) = rest.split_first() {
+        if *byte != b'\\' {
+            out.push(*byte);
+            rest = after;
+            continue;
+        }
+        let escape = if after.first() == Some(&b'u') { 6 } else { 2 };
+        let high = unit(rest).is_some_and(|unit| (0xD800..0xDC00).contains(&unit));
+        let low = |text: &[u8]| unit(text).is_some_and(|unit| (0xDC00..0xE000).contains(&unit));
+        let taken = if high && rest.get(6..).is_some_and(low) { 12 } else { escape };
+        let (text, after) = rest.split_at_checked(taken).unwrap_or((rest, &[]));
+        if taken == 6 && (high || low(text)) {
+            out.extend_from_slice(b"\\ufffd");
+        } else {
+            out.extend_from_slice(text);
+        }
+        rest = after;
+    }
+    out
+}
+
+/// The UTF-16 unit of a `\uXXXX` at the start of `text`.
+fn unit(text: &[u8]) -> Option<u16> {
+    let digits = text.strip_prefix(b"\\u")?.get(..4)?;
+    u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
+/// What a byte becomes inside a JSON string: 0 itself, `u` a `\u00xx`, else backslash and this letter.
+const fn escape_of(byte: u8) -> u8 {
+    match byte {
+        b'"' | b'\\' => byte,
+        0x08 => b'b',
+        0x09 => b't',
+        0x0A => b'n',
+        0x0C => b'f',
+        0x0D => b'r',
+        0x00..=0x1F => b'u',
+        _ => 0,
+    }
 }
 
 /// How many bytes are looked at together: short enough that a quote now and then spoils little, long
@@ -272,6 +317,18 @@ mod tests {
             r#"{  "a": "x\"\n\\","b":1}"#
         );
         assert_eq!(spliced("{\"not strict\":\"a\nb\"\n}"), r#"{"not strict":"a\nb"}"#);
+    }
+
+    #[test]
+    fn half_pairs_and_numbers_beyond_a_double_become_readable() {
+        let repaired = |json: &str| written(|w| w.splice_repaired(json.as_bytes()));
+        assert_eq!(repaired(r#""\ud800x""#), r#""\ufffdx""#);
+        assert_eq!(repaired(r#""\ud83d\ude00 \uDE00\ud83d""#), r#""\ud83d\ude00 \ufffd\ufffd""#);
+        assert_eq!(repaired(r#""\\ud800 \n\u0041""#), r#""\\ud800 \n\u0041""#);
+        let huge = format!("1{}", "0".repeat(400));
+        assert_eq!(repaired(&huge), format!("\"{huge}\""));
+        assert_eq!(repaired("-1E999"), "\"-1E999\"");
+        assert_eq!(repaired("9007199254740993"), "9007199254740993");
     }
 
     proptest! {

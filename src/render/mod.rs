@@ -3,6 +3,7 @@
 
 pub mod json;
 mod native;
+mod ocsf;
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,6 +11,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::Event;
+use crate::normalize::Row;
 
 /// A schema that an event can be written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -68,7 +70,20 @@ impl FromStr for Format {
 /// Appends `event` to `out` as one JSON object on one line, without the newline.
 pub fn render(format: Format, event: &Event, out: &mut Vec<u8>) {
     match format {
-        Format::Native | Format::Ocsf => native::write(event, out),
+        Format::Native => native::write(event, out),
+        Format::Ocsf => {
+            // What was read once reads again; an event without a row renders with what it has.
+            let row = Row::parse(event.row_bytes()).unwrap_or_default();
+            ocsf::write(event, &row, out);
+        }
+    }
+}
+
+/// As [`render`], where the event's row has been read already.
+pub fn render_row(format: Format, event: &Event, row: &Row<'_>, out: &mut Vec<u8>) {
+    match format {
+        Format::Native => native::write(event, out),
+        Format::Ocsf => ocsf::write(event, row, out),
     }
 }
 

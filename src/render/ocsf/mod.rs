@@ -1,0 +1,283 @@
+//! OCSF 1.8.0. A mail row becomes an Email Activity where it names a sender or a recipient; everything else
+//! becomes a Base Event. Nothing is looked up elsewhere and no finding is made up: one row, one document.
+//!
+//! The row itself goes into `raw_data`, the schema's own place for it, as a string: a consumer that knows
+//! OCSF finds it without knowing Postern, and whatever the row holds (half surrogate pairs, numbers beyond
+//! every reader's range) the document around it stays strict JSON.
+
+mod base;
+mod email;
+mod mailbox;
+mod words;
+
+use crate::domain::{Direction, Effect, Event, Issue, Kind, Level, Table, Ticks};
+use crate::normalize::{Column, Row};
+
+use super::json::Writer;
+use super::native;
+
+/// Appends `event` as one OCSF document. `row` is the event's row, read.
+pub(super) fn write(event: &Event, row: &Row<'_>, out: &mut Vec<u8>) {
+    out.reserve(row_bytes_guess(event));
+    let mut document = Document::new(event, row, out);
+    let is_mail = matches!(
+        event.kind,
+        Kind::Email | Kind::EmailUrl | Kind::EmailAttachment | Kind::EmailPostDelivery
+    );
+    if !is_mail || !email::write(&mut document) {
+        base::write(&mut document);
+    }
+}
+
+/// Room for the row twice (`raw_data` and what is mapped or unmapped) and for the constant parts.
+fn row_bytes_guess(event: &Event) -> usize {
+    event.row_bytes().len() * 5 / 2 + 1536
+}
+
+/// A document being written: the row that it is made of, and which of its columns have found their place.
+struct Document<'a, 'o> {
+    event: &'a Event,
+    row: &'a Row<'a>,
+    json: Writer<'o>,
+    mapped: u128,
+}
+
+const _: () = assert!(Column::COUNT <= 128, "one bit for each column");
+
+impl<'a, 'o> Document<'a, 'o> {
+    fn new(event: &'a Event, row: &'a Row<'a>, out: &'o mut Vec<u8>) -> Self {
+        Self { event, row, json: Writer::new(out), mapped: 0 }
+    }
+
+    /// Says that nothing of `column` is lost if it is not repeated under `unmapped`.
+    const fn mark(&mut self, column: Column) {
+        self.mapped |= 1 << column as u8;
+    }
+
+    /// A column's value as the text after a key. Text without escapes is copied as it stands.
+    fn value(&mut self, column: Column, text: &str) {
+        let unescaped = self.row.json_text(column).is_some_and(|json| {
+            json.len() >= text.len() + 2 && json.starts_with('"') && !json.contains('\\')
+        });
+        if unescaped {
+            self.json.plain(text.as_bytes());
+        } else {
+            self.json.text(text);
+        }
+    }
+
+    /// `"key":"…"` from a column, if it holds anything; the column has then found its place.
+    fn member(&mut self, key: &str, column: Column) -> bool {
+        let Some(text) = self.row.text(column) else { return false };
+        self.json.key(key);
+        self.value(column, &text);
+        self.mark(column);
+        true
+    }
+
+    fn time(&mut self) {
+        let event = self.event;
+        // The schema asks for a time. Where the row has none, the nearest that is known stands in, and
+        // `original_time` and the row tell the truth.
+        let time = event.occurred.or(event.observed).or(event.ingested).unwrap_or_default();
+        self.json.int(time.as_millis());
+    }
+
+    fn is_alert(&mut self) {
+        if words::is_alert(&self.event.decision.tags) {
+            self.json.key("is_alert");
+            self.json.flag(true);
+        }
+    }
+
+    /// `authorizations`: who asked for what; and `enrichments`: what came of it.
+    fn overrides(&mut self) {
+        let overrides = &self.event.decision.overrides;
+        if overrides.is_empty() {
+            return;
+        }
+        let json = &mut self.json;
+        json.key("authorizations");
+        json.open_list();
+        for found in overrides {
+            json.element();
+            json.open();
+            match found.direction {
+                Direction::Allow => {
+                    json.key("decision");
+                    json.plain(b"Allow");
+                }
+                Direction::Block => {
+                    json.key("decision");
+                    json.plain(b"Block");
+                }
+                Direction::Unknown => {}
+            }
+            json.key("policy");
+            json.open();
+            if !found.policy.is_empty() {
+                json.key("name");
+                json.text(&found.policy);
+            }
+            json.key("type");
+            json.plain(match found.level {
+                Level::Tenant => b"tenant override",
+                Level::User => b"user override",
+            });
+            match found.effect {
+                Effect::Effective | Effect::Expected => {
+                    json.key("is_applied");
+                    json.flag(true);
+                }
+                Effect::Ineffective => {
+                    json.key("is_applied");
+                    json.flag(false);
+                }
+                Effect::Unnecessary
+                | Effect::LateConviction
+                | Effect::PostDelivery
+                | Effect::NotEvaluated
+                | Effect::Unknown => {}
+            }
+            json.close();
+            json.close();
+        }
+        json.close_list();
+        json.key("enrichments");
+        json.open_list();
+        for found in overrides {
+            json.element();
+            json.open();
+            json.key("name");
+            json.plain(b"override");
+            json.key("value");
+            json.plain(found.effect.as_str().as_bytes());
+            json.key("data");
+            native::write_override(json, found);
+            json.close();
+        }
+        json.close_list();
+    }
+
+    /// `metadata`, with the security-control profile where its attributes are used.
+    fn metadata(&mut self, security_control: bool) {
+        self.json.key("metadata");
+        self.json.prepared(b"{\"version\":\"1.8.0\"");
+        if security_control {
+            self.json.prepared(b",\"profiles\":[\"security_control\"]");
+        }
+        self.product();
+        let event = self.event;
+        if !event.tenant.is_empty() {
+            self.json.key("tenant_uid");
+            self.json.text(&event.tenant);
+        }
+        self.json.key("uid");
+        self.json.plain(&event.id.hex());
+        self.member("original_event_uid", Column::ReportId);
+        self.member("original_time", Column::Timestamp);
+        self.correlation();
+        self.millis("logged_time", event.ingested);
+        self.millis("transmit_time", event.observed);
+        if !event.decision.tags.is_empty() {
+            self.json.key("labels");
+            self.json.open_list();
+            for word in event.decision.tags.words() {
+                self.json.element();
+                self.json.text(word);
+            }
+            self.json.close_list();
+        }
+        self.json.close();
+    }
+
+    fn product(&mut self) {
+        let json = &mut self.json;
+        let (product, table) = match (self.event.kind, &self.event.table) {
+            (Kind::Gap | Kind::MailState, _) => {
+                json.prepared(b",\"product\":{\"name\":\"Postern\"}");
+                return;
+            }
+            (_, Table::Other(name)) => ("Microsoft Defender XDR", &**name),
+            (_, Table::AlertInfo | Table::AlertEvidence) => {
+                let service = self.row.text(Column::ServiceSource);
+                json.key("product");
+                json.open();
+                json.key("name");
+                json.text(service.as_deref().unwrap_or("Microsoft Defender XDR"));
+                json.prepared(b",\"vendor_name\":\"Microsoft\"}");
+                json.key("log_name");
+                json.joined(&["AdvancedHunting-", self.event.table.name()]);
+                json.prepared(b",\"log_provider\":\"Microsoft Defender XDR\"");
+                return;
+            }
+            (_, table) => ("Microsoft Defender for Office 365", table.name()),
+        };
+        json.prepared(b",\"product\":{\"name\":\"");
+        json.prepared(product.as_bytes());
+        json.prepared(b"\",\"vendor_name\":\"Microsoft\"}");
+        if !table.is_empty() {
+            json.key("log_name");
+            json.joined(&["AdvancedHunting-", table]);
+        }
+        json.prepared(b",\"log_provider\":\"Microsoft Defender XDR\"");
+    }
+
+    /// What ties this document to others: the message, else the alert.
+    fn correlation(&mut self) {
+        if self.member("correlation_uid", Column::NetworkMessageId) {
+            return;
+        }
+        if self.member("correlation_uid", Column::AlertId) {
+            return;
+        }
+        if let Some(key) = &self.event.key {
+            self.json.key("correlation_uid");
+            self.json.text(key);
+        }
+    }
+
+    fn millis(&mut self, key: &str, time: Option<Ticks>) {
+        if let Some(time) = time {
+            self.json.key(key);
+            self.json.int(time.as_millis());
+        }
+    }
+
+    /// `unmapped`: every column that holds something and has found no other place, under its own name.
+    /// `extra` is one more member, where part of a column is left over.
+    fn unmapped(&mut self, extra: Option<(&str, &str)>) {
+        self.json.key("unmapped");
+        self.json.open();
+        let half_pairs = self.row.issues().iter().any(|it| it.code == Issue::LONE_SURROGATE);
+        for (column, name, json) in self.row.entries() {
+            let is_mapped = column.is_some_and(|column| self.mapped & (1 << column as u8) != 0);
+            if is_mapped || json == "null" || json == "\"\"" {
+                continue;
+            }
+            match column {
+                Some(_) => self.json.key(name),
+                None if extra.is_some_and(|(key, _)| key == name) => continue,
+                None => self.json.foreign_key(name),
+            }
+            if half_pairs {
+                self.json.splice_repaired(json.as_bytes());
+            } else {
+                self.json.splice_readable(json.as_bytes());
+            }
+        }
+        if let Some((key, text)) = extra {
+            self.json.key(key);
+            self.json.text(text);
+        }
+        self.json.close();
+    }
+
+    fn raw_data(&mut self) {
+        let row = self.event.row_bytes();
+        if !row.is_empty() {
+            self.json.key("raw_data");
+            self.json.quoted(row);
+        }
+    }
+}
