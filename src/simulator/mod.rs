@@ -3,8 +3,11 @@
 //! ground truth of everything it sent. It knows nothing of how Postern reads, and nothing of tagging.
 
 pub mod aftermath;
+pub mod broker;
 pub mod delivery;
+pub mod envelope;
 pub mod expected;
+pub mod feed;
 pub mod filter;
 pub mod mail;
 pub mod overrides;
@@ -15,4 +18,5 @@ pub mod record;
 pub mod rows;
 pub mod streams;
 pub mod tenant;
+pub mod truth;
 pub mod writer;
