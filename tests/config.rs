@@ -87,13 +87,16 @@ fn a_value_of_the_wrong_type_is_shown_beside_what_was_expected() {
 
 #[test]
 fn a_sink_says_what_it_lacks_and_what_it_does_not_know() {
+    let types = postern::sink::TYPES.join(", ");
     check(
         "[sink.out]\nformat = \"native\"\n",
-        "p.toml:1: sink.out.type: missing, expected one of: stdout",
+        &format!("p.toml:1: sink.out.type: missing, expected one of: {types}"),
     );
     check(
         "[sink.out]\ntype = \"stdot\"\n",
-        "p.toml:2: sink.out.type: found the text \"stdot\", expected one of: stdout (did you mean stdout?)",
+        &format!(
+            "p.toml:2: sink.out.type: found the text \"stdot\", expected one of: {types} (did you mean stdout?)"
+        ),
     );
     check(
         "[sink.out]\ntype = \"stdout\"\non_full = \"drop\"\n",
@@ -233,6 +236,14 @@ fn a_missing_file_is_named_with_advice() {
         "{error}"
     );
     assert!(error.contains("--config"), "{error}");
+}
+
+#[test]
+fn a_required_key_of_an_adapter_is_asked_for_by_name() {
+    check(
+        "\n[sink.out]\ntype = \"file\"\n",
+        "p.toml:2: sink.out.directory: missing, expected it to be set",
+    );
 }
 
 #[test]

@@ -1,7 +1,60 @@
-//! Floor 4: the running daemon. It puts the parts together and owns every task; what the parts do is theirs.
+//! Floor 4: the running daemon, which reads like its life: log, config, journal, parts, wait, drain. It owns
+//! every task; what the parts do is theirs.
 
+pub mod build;
+pub mod crew;
 pub mod exit;
+mod failpoint;
 pub mod log;
 pub mod ops;
+pub mod reload;
+pub mod signals;
+
+use std::path::PathBuf;
+use std::time::Duration;
 
 pub use exit::Exit;
+
+use crate::config::Config;
+
+/// How long blocking work that is left may hold the process up after all tasks have ended.
+const RUNTIME_END: Duration = Duration::from_millis(500);
+
+/// Runs the daemon with the configuration in `files` until it is told to stop or has to.
+#[must_use]
+pub fn run(files: &[PathBuf]) -> Exit {
+    let config = match Config::load(files) {
+        Ok(config) => config,
+        Err(errors) => {
+            eprintln!("{errors}");
+            return Exit::Usage;
+        }
+    };
+    let _logging = match log::Logging::start(&config.log) {
+        Ok(logging) => logging,
+        Err(error) => {
+            eprintln!("log.filter or {}: {error}", log::VARIABLE);
+            return Exit::Usage;
+        }
+    };
+    harden();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(error = %error, "cannot start the threads");
+            return Exit::Disk;
+        }
+    };
+    let exit = runtime.block_on(async { Exit::Ok });
+    runtime.shutdown_timeout(RUNTIME_END);
+    tracing::info!(code = exit.code(), "ended");
+    exit
+}
+
+/// A dump of the process would hold its secrets and the mail in flight.
+fn harden() {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::debug!(error = %error, "core dumps cannot be switched off from inside");
+    }
+}

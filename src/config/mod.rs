@@ -31,6 +31,9 @@ pub const DEFAULT_DATA_DIR: &str = "/var/lib/postern";
 /// The keys at the top of the document.
 const TOP: [&str; 7] = ["data_dir", "journal", "ops", "log", "tenant", "source", "sink"];
 
+/// What a reload cannot change.
+const FIXED: [&str; 4] = ["data_dir", "journal", "ops", "log.format"];
+
 /// One Entra tenant: `[tenant.<name>]`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -57,6 +60,8 @@ pub struct Config {
     pub sources: Vec<SourceConfig>,
     /// Enabled sinks, by name.
     pub sinks: Vec<SinkConfig>,
+    /// The names of all sinks, those that are switched off too: they keep their place in the journal.
+    pub sink_names: BTreeSet<String>,
     /// Every reference to a secret, with its key.
     pub secrets: Vec<(String, Secret)>,
     /// What is allowed but probably not meant.
@@ -109,10 +114,24 @@ impl Config {
         }
         let secrets = secrets(document, &root);
         let warnings = warnings(&root, &sources, &sinks);
-        let fixed = ["data_dir", "journal", "ops"]
-            .map(|key| (key, root.get(key).map(|node| node.canonical()).unwrap_or_default()))
-            .into();
-        Ok(Self { data_dir, journal, ops, log, tenants, sources, sinks, secrets, warnings, fixed })
+        let fixed =
+            FIXED.map(|key| (key, root.at(key).map(|node| node.canonical()).unwrap_or_default()));
+        let sink_names = root.get("sink").map(|sinks| sinks.children()).unwrap_or_default();
+        let sink_names = sink_names.into_iter().map(|(name, _)| name.to_owned()).collect();
+        let fixed = fixed.into();
+        Ok(Self {
+            data_dir,
+            journal,
+            ops,
+            log,
+            tenants,
+            sources,
+            sinks,
+            sink_names,
+            secrets,
+            warnings,
+            fixed,
+        })
     }
 }
 
@@ -188,8 +207,8 @@ impl<'a> Reader<'a> {
 
 fn secrets(document: &Document, root: &Node<'_>) -> Vec<(String, Secret)> {
     let read = |key: String| {
-        let node = key.split('.').try_fold(root.clone(), |node, step| node.get(step))?;
-        Some((key, node.read().ok()?))
+        let secret = root.at(&key)?.read().ok()?;
+        Some((key, secret))
     };
     document.secrets().into_iter().filter_map(read).collect()
 }

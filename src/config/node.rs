@@ -34,11 +34,21 @@ impl<'a> Node<'a> {
         &self.key
     }
 
-    /// The value below `step`, if there is one.
+    /// The value below `step` (a key, or an index into a list), if there is one.
     #[must_use]
     pub fn get(&self, step: &str) -> Option<Self> {
-        let ValueKind::Table(table) = &self.value.kind else { return None };
-        table.get(step).map(|value| self.below(step, value))
+        let value = match &self.value.kind {
+            ValueKind::Table(table) => table.get(step),
+            ValueKind::Array(array) => step.parse().ok().and_then(|index: usize| array.get(index)),
+            _ => None,
+        }?;
+        Some(self.below(step, value))
+    }
+
+    /// The value at a key with dots, if there is one.
+    #[must_use]
+    pub fn at(&self, key: &str) -> Option<Self> {
+        key.split('.').try_fold(self.clone(), |node, step| node.get(step))
     }
 
     /// The values of a table, sorted by name. Empty if it is no table.
