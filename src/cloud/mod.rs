@@ -2,4 +2,5 @@
 
 pub mod http;
 pub mod plain;
+pub mod kafka;
 pub mod secret;

@@ -436,15 +436,17 @@ fn block_on<F: Future>(future: F) -> F::Output {
 
 /// A certificate authority, the broker's certificate with its key, and a wrong authority.
 fn write_certificates(directory: &Path) {
-    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-    let authority = || {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+    let authority = |name: &str| {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
     };
-    let (right, wrong) = (authority(), authority());
+    let (right, wrong) = (authority("contoso authority"), authority("another authority"));
     let key = KeyPair::generate().unwrap();
-    let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.distinguished_name.push(DnType::CommonName, "broker");
     let certificate = params.signed_by(&key, &right).unwrap();
     fs::write(directory.join("ca.pem"), right.pem()).unwrap();
     fs::write(directory.join("wrong-ca.pem"), wrong.pem()).unwrap();
