@@ -9,6 +9,7 @@
 
 mod context;
 pub mod lineage;
+mod partitions;
 mod reader;
 
 use std::path::PathBuf;
