@@ -101,6 +101,7 @@ pub fn sink(name: &str, node: &Node<'_>) -> Result<Option<SinkConfig>, Vec<Confi
     let own = node.own(&rest, &SINK_KEYS);
     let kind = match keys.word("type", &sink::TYPES) {
         Some("file") => keys.own(&own).map(|config| SinkKind::File(config, format)),
+        Some("ticket") => keys.own(&own).map(SinkKind::Ticket),
         Some("stdout") => keys.own::<NoKeys>(&own).map(|_| SinkKind::Stdout(format)),
         _ => None,
     };

@@ -10,6 +10,7 @@ pub use self::stdout::StdoutSink;
 use crate::journal::{Clock, Journal};
 use crate::pipeline::{AdapterError, Sink};
 use crate::render::Format;
+use crate::ticket::{TicketConfig, TicketSink};
 
 /// The list of sinks, each with its own configuration.
 #[derive(Debug, Clone)]
@@ -18,10 +19,12 @@ pub enum SinkKind {
     File(FileConfig, Format),
     /// Standard output.
     Stdout(Format),
+    /// Tickets.
+    Ticket(TicketConfig),
 }
 
 /// The words of `type` in `[sink.<name>]`.
-pub const TYPES: [&str; 2] = ["file", "stdout"];
+pub const TYPES: [&str; 3] = ["file", "stdout", "ticket"];
 
 /// Makes the sink `name`. Connects to nothing.
 ///
@@ -30,7 +33,7 @@ pub const TYPES: [&str; 2] = ["file", "stdout"];
 pub fn build(
     name: &str,
     kind: SinkKind,
-    _journal: &Arc<dyn Journal>,
+    journal: &Arc<dyn Journal>,
     clock: &Arc<dyn Clock>,
 ) -> Result<Box<dyn Sink>, AdapterError> {
     Ok(match kind {
@@ -38,6 +41,9 @@ pub fn build(
             Box::new(FileSink::new(name, config, format, Arc::clone(clock)))
         }
         SinkKind::Stdout(format) => Box::new(StdoutSink::new(name, format)),
+        SinkKind::Ticket(config) => {
+            Box::new(TicketSink::new(name, config, Arc::clone(journal), Arc::clone(clock))?)
+        }
     })
 }
 
