@@ -3,6 +3,7 @@
 
 pub mod backoff;
 pub mod deliver;
+pub mod intake;
 pub mod metrics;
 pub mod port;
 pub mod status;
