@@ -7,8 +7,9 @@ use serde::Deserialize;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct JournalConfig {
-    /// Size at which a segment is sealed and the next begun, in bytes of file. Default 64 MiB: a recovery
-    /// copies at most one segment, and truncation frees space in pieces of this size.
+    /// Size at which a segment is sealed and the next begun, in bytes of file. Default 32 MiB: a recovery
+    /// copies at most one segment, and truncation frees space in pieces of this size. At most a sixteenth
+    /// of the quota is used.
     pub segment_bytes: u64,
     /// Limit for all files of the journal together, in bytes. Default 10 GiB. At the limit the readers'
     /// `on_full` decides.
@@ -16,7 +17,8 @@ pub struct JournalConfig {
     /// How many days delivered events are kept for `replay` and `export` while the quota has room. Default 7.
     pub retention_days: u32,
     /// Bytes of disk that are held back so that positions and truncation can still be written when the
-    /// disk is full. Default 32 MiB; 0 switches it off.
+    /// disk is full, and so that a start on a full disk can copy the last segment. Default 40 MiB, a little
+    /// more than a segment; 0 switches it off.
     pub reserve_bytes: u64,
     /// How long duplicates of an event are recognised, in days. Default 7.
     pub dedup_days: u32,
@@ -44,10 +46,10 @@ pub struct JournalConfig {
 impl Default for JournalConfig {
     fn default() -> Self {
         Self {
-            segment_bytes: 64 << 20,
+            segment_bytes: 32 << 20,
             quota_bytes: 10 << 30,
             retention_days: 7,
-            reserve_bytes: 32 << 20,
+            reserve_bytes: 40 << 20,
             dedup_days: 7,
             dedup_memory_bytes: 128 << 20,
             dead_letter_days: 30,
@@ -58,5 +60,14 @@ impl Default for JournalConfig {
             cache_bytes: 16 << 20,
             compression_level: 1,
         }
+    }
+}
+
+impl JournalConfig {
+    /// The size at which a segment is sealed: what is configured, but small enough that removing one segment
+    /// makes a difference to the quota.
+    #[must_use]
+    pub fn segment_limit(&self) -> u64 {
+        self.segment_bytes.min(self.quota_bytes / 16).max(4 << 10)
     }
 }

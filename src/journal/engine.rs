@@ -1,12 +1,22 @@
 //! The embedded journal's core: synchronous, without threads, clocks or randomness of its own, so that the
-//! simulation can drive it. Who calls it, and on which thread, is `embedded`'s business.
+//! simulation can drive it. Who calls it, and on which thread, is `embedded`'s business; what is done beside
+//! writing (snapshots, removal, the full disk) is in `maintain`.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
-use super::bug::Planted;
+use super::bug::{Bug, Planted};
+use super::codec::{EncodedUnit, Encoder};
 use super::config::JournalConfig;
+use super::dedup::Dedup;
 use super::error::OpenError;
+use super::frame::FRAME_HEADER;
+use super::positions::PositionsLog;
+use super::recovery::{Kept, Recovered, recover};
+use super::segment::{SegmentHeader, SegmentWriter, WriteError};
+use super::shared::{RESERVE, Readers, Salts, Shared, Wellness};
+use super::state::{State, dedup_config};
+use super::view::{Segment, View, lock};
 use super::{
     Appended, Disk, Health, JournalError, JournalStat, Numbered, Offset, OnFull, ReaderStart, Unit,
 };
@@ -22,18 +32,28 @@ pub enum Commit {
 }
 
 /// The embedded journal's core.
-#[derive(Debug)]
 pub struct Engine<D: Disk> {
-    disk: Arc<D>,
-    config: JournalConfig,
-    staged: Vec<Unit>,
-    events: Vec<Numbered>,
-    seen: std::collections::HashSet<EventId>,
-    cursors: Cursors,
-    readers: BTreeMap<String, Offset>,
-    tickets: BTreeMap<(Box<str>, Box<str>), TicketRecord>,
-    dead_letters: BTreeMap<EventId, DeadLetter>,
-    planted: Planted,
+    pub(super) shared: Arc<Shared<D>>,
+    pub(super) journal: [u8; 16],
+    /// `None` between sealing a segment and beginning the next.
+    pub(super) active: Option<SegmentWriter<D::File>>,
+    pub(super) next_offset: Offset,
+    pub(super) next_sequence: u64,
+    pub(super) snapshots: Vec<Kept>,
+    pub(super) snapshot_in_this_life: bool,
+    pub(super) bytes_since_snapshot: u64,
+    staged: Vec<EncodedUnit>,
+    /// Cursors on their own, for a planted defect.
+    stray: Vec<EncodedUnit>,
+    frame: Vec<u8>,
+    pub(super) encoder: Encoder,
+    closed: bool,
+}
+
+impl<D: Disk> std::fmt::Debug for Engine<D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Engine({} up to {})", self.shared.journal_id, self.next_offset)
+    }
 }
 
 impl<D: Disk> Engine<D> {
@@ -52,79 +72,328 @@ impl<D: Disk> Engine<D> {
     pub fn open_planted(
         disk: Arc<D>,
         config: JournalConfig,
-        _now: Ticks,
-        _seed: u64,
+        now: Ticks,
+        seed: u64,
         planted: Planted,
     ) -> Result<Self, OpenError> {
-        Ok(Self {
+        let mut salts = Salts(seed);
+        let mut recovered = recover(&disk, &config, now, &mut salts, planted);
+        if matches!(&recovered, Err(OpenError::Io { cause, .. }) if super::segment::is_full(cause))
+            && disk.remove(RESERVE).is_ok()
+        {
+            // That is what the reserve is for: a start on a full disk.
+            recovered = recover(&disk, &config, now, &mut salts, planted);
+        }
+        let recovered = match recovered? {
+            Some(recovered) => recovered,
+            None => begin(&config, &mut salts),
+        };
+        Self::start(disk, config, now, salts, recovered, planted)
+    }
+
+    fn start(
+        disk: Arc<D>,
+        config: JournalConfig,
+        now: Ticks,
+        mut salts: Salts,
+        recovered: Recovered<D>,
+        planted: Planted,
+    ) -> Result<Self, OpenError> {
+        let write_failed = |error: WriteError| match error {
+            WriteError::Full(cause) => OpenError::io("begin the journal's files")(cause),
+            WriteError::Poison(what) => OpenError::io(what)(std::io::ErrorKind::Other.into()),
+        };
+        let Recovered { journal, next_offset, next_sequence, mut next_number, .. } = recovered;
+        let positions = recovered.positions;
+        let log = PositionsLog::create(&*disk, next_number, salts.next(), &positions, planted)
+            .map_err(write_failed)?;
+        remove_old_positions(&*disk, next_number)?;
+        next_number += 1;
+        let view = View::new(
+            Arc::clone(&disk),
+            recovered.segments,
+            next_offset,
+            usize::try_from(config.cache_bytes).unwrap_or(usize::MAX),
+            planted,
+        );
+        let bytes = disk.list().map_err(OpenError::io("list the journal's directory"))?;
+        let shared = Shared {
+            journal_id: hex(&journal),
+            view,
+            state: Mutex::new(recovered.state),
+            readers: Mutex::new(Readers {
+                current: positions.clone(),
+                durable: positions,
+                changed: false,
+            }),
+            positions: Mutex::new(log),
+            wellness: Mutex::new(Wellness::default()),
+            bytes: AtomicU64::new(bytes.iter().map(|(_, bytes)| bytes).sum()),
+            tails_repaired: u64::from(recovered.tail_cut.is_some()),
+            tail_bytes_cut: recovered.tail_cut.unwrap_or_default(),
+            salts: Mutex::new(salts),
+            next_number: AtomicU64::new(next_number),
+            staged_events: AtomicU64::new(0),
+            planted,
             disk,
             config,
+        };
+        if let Some(bytes) = recovered.tail_cut {
+            tracing::warn!(bytes, "a torn tail was cut off; nothing in it had been confirmed");
+        }
+        let mut engine = Self {
+            encoder: Encoder::new(shared.config.compression_level),
+            shared: Arc::new(shared),
+            journal,
+            active: recovered.active,
+            next_offset,
+            next_sequence,
+            snapshots: recovered.snapshots,
+            snapshot_in_this_life: false,
+            bytes_since_snapshot: recovered.replayed_bytes,
             staged: Vec::new(),
-            events: Vec::new(),
-            seen: Default::default(),
-            cursors: Cursors::new(),
-            readers: BTreeMap::new(),
-            tickets: BTreeMap::new(),
-            dead_letters: BTreeMap::new(),
-            planted,
-        })
+            stray: Vec::new(),
+            frame: Vec::new(),
+            closed: false,
+        };
+        engine.ensure_active(now).map_err(write_failed)?;
+        Ok(engine)
+    }
+
+    /// Takes back [`Engine::admit`] for units that will never be staged.
+    pub fn withdraw(&mut self, keys: &[EventId]) {
+        lock(&self.shared.state).release(keys);
     }
 
     /// See [`super::Journal::admit`].
     pub fn admit(&mut self, keys: &[EventId], _now: Ticks) -> Vec<bool> {
-        keys.iter().map(|key| self.seen.insert(*key)).collect()
+        lock(&self.shared.state).admit(keys)
     }
 
     /// Takes a unit into the next commit.
     pub fn stage(&mut self, unit: Unit) -> Result<(), JournalError> {
-        self.staged.push(unit);
+        let mut unit = unit;
+        if self.shared.planted.is(Bug::CursorsOutsideFrame) && !unit.cursors.is_empty() {
+            let cursors = std::mem::take(&mut unit.cursors);
+            let stray = self.encode(Unit { cursors, ..Unit::default() })?;
+            self.stray.push(stray);
+        }
+        let unit = self.encode(unit)?;
+        self.stage_encoded(unit);
         Ok(())
     }
 
+    fn encode(&mut self, unit: Unit) -> Result<EncodedUnit, JournalError> {
+        self.encoder.encode(unit).map_err(|too_large| JournalError::Io {
+            segment: "a unit".to_owned(),
+            detail: format!("{} bytes are more than a unit may have", too_large.0),
+        })
+    }
+
+    /// Takes a unit that somebody else has encoded into the next commit.
+    pub fn stage_encoded(&mut self, unit: EncodedUnit) {
+        self.shared.staged_events.fetch_add(unit.events.len() as u64, Ordering::Relaxed);
+        self.staged.push(unit);
+    }
+
+    /// How many units are staged.
+    #[must_use]
+    pub fn staged(&self) -> usize {
+        self.staged.len()
+    }
+
     /// Writes everything staged as one frame, syncs it, and only then shows it.
-    pub fn commit(&mut self, _now: Ticks) -> Result<Commit, JournalError> {
-        let mut appended = Vec::new();
-        for unit in self.staged.drain(..) {
-            let first = self.events.len() as u64;
-            for event in unit.events {
-                self.seen.insert(event.id);
-                self.events
-                    .push(Numbered { offset: self.events.len() as u64, event: Arc::new(event) });
-            }
-            self.seen.extend(unit.mails_seen);
-            self.cursors.extend(unit.cursors);
-            for letter in unit.dead_letters {
-                self.dead_letters.insert(letter.id, letter);
-            }
-            for id in unit.dead_letters_resolved {
-                self.dead_letters.remove(&id);
-            }
-            for ticket in unit.tickets {
-                self.tickets.insert((ticket.sink.clone(), ticket.key.clone()), ticket);
-            }
-            appended.push(Appended { first, next: self.events.len() as u64 });
+    pub fn commit(&mut self, now: Ticks) -> Result<Commit, JournalError> {
+        self.shared.check()?;
+        if self.closed {
+            return Err(JournalError::Closed);
         }
-        Ok(Commit::Durable(appended))
+        if self.staged.is_empty() {
+            return Ok(Commit::Durable(Vec::new()));
+        }
+        if let Some(reason) = self.must_wait() {
+            return Ok(Commit::Full(reason));
+        }
+        for stray in std::mem::take(&mut self.stray) {
+            self.write_group(vec![stray], now).map_err(|(error, _)| self.refused(error))?;
+        }
+        let group = std::mem::take(&mut self.staged);
+        match self.write_group(group, now) {
+            Ok(appended) => {
+                self.shared.staged_events.store(0, Ordering::Relaxed);
+                Ok(Commit::Durable(appended))
+            }
+            Err((WriteError::Full(cause), group)) => {
+                self.staged = group;
+                let reason = format!("the disk is full: {cause}");
+                lock(&self.shared.wellness).disk_full = Some(reason.clone());
+                Ok(Commit::Full(reason))
+            }
+            Err((error, _)) => Err(self.refused(error)),
+        }
+    }
+
+    /// Why nothing is appended at the moment, if so.
+    fn must_wait(&mut self) -> Option<String> {
+        let coming: usize = self.staged.iter().map(EncodedUnit::stored_bytes).sum();
+        let after = self.shared.bytes.load(Ordering::Relaxed) + coming as u64;
+        let mut wellness = lock(&self.shared.wellness);
+        if after > self.shared.config.quota_bytes {
+            let reason = wellness.quota_full.get_or_insert_with(|| {
+                format!("the journal's quota of {} bytes is full", self.shared.config.quota_bytes)
+            });
+            return Some(reason.clone());
+        }
+        wellness.quota_full = None;
+        wellness.disk_full.clone()
+    }
+
+    /// Room that must be there before a full disk counts as usable again.
+    pub(super) fn room_wanted(&self) -> u64 {
+        const MARGIN: u64 = 64 << 10;
+        let staged: usize = self.staged.iter().map(EncodedUnit::stored_bytes).sum();
+        staged as u64 + MARGIN
+    }
+
+    pub(super) fn refused(&self, error: WriteError) -> JournalError {
+        match error {
+            WriteError::Poison(reason) => self.shared.poison(reason),
+            WriteError::Full(cause) => {
+                JournalError::Io { segment: "the journal".to_owned(), detail: cause.to_string() }
+            }
+        }
+    }
+
+    /// Writes units as one frame. On a full disk they come back and nothing has changed.
+    pub(super) fn write_group(
+        &mut self,
+        group: Vec<EncodedUnit>,
+        now: Ticks,
+    ) -> Result<Vec<Appended>, (WriteError, Vec<EncodedUnit>)> {
+        if let Err(error) = self.roll_if_long(now).and_then(|()| self.ensure_active(now)) {
+            return Err((error, group));
+        }
+        let Some(active) = self.active.as_mut() else {
+            return Err((WriteError::Poison("there is no segment to write to".into()), group));
+        };
+        self.frame.clear();
+        self.frame.resize(FRAME_HEADER, 0);
+        let mut events = 0_usize;
+        for unit in &group {
+            self.frame.extend_from_slice(&unit.block);
+            events += unit.events.len();
+        }
+        let Ok(events) = u32::try_from(events) else {
+            return Err((WriteError::Poison("more events than one frame can hold".into()), group));
+        };
+        let header = active.chain.make(&mut self.frame, events, 0, now);
+        if let Err(error) = active.append(&self.frame, &header) {
+            return Err((error, group));
+        }
+        let written = self.frame.len() as u64;
+        self.frame.shrink_to(4 << 20);
+        if self.shared.planted.is(Bug::UnsyncedVisible) {
+            self.shared.view.remember(
+                self.next_offset,
+                group.iter().flat_map(|unit| unit.events.iter().cloned()),
+            );
+            self.shared.view.watermark.advance(header.next_offset());
+        }
+        if !self.shared.planted.is(Bug::AckBeforeSync)
+            && let Err(error) = active.sync()
+        {
+            return Err((error, group));
+        }
+        self.shared.bytes.fetch_add(written, Ordering::Relaxed);
+        self.bytes_since_snapshot += written;
+        Ok(self.publish(group))
+    }
+
+    /// Everything written is durable: derive, make it findable, and last move the watermark.
+    fn publish(&mut self, group: Vec<EncodedUnit>) -> Vec<Appended> {
+        if let Some(active) = &self.active {
+            let (end, length) = (active.chain.end, active.length());
+            let index = &active.chain.index;
+            self.shared.view.change_segment(active.chain.header.number, |segment| {
+                segment.end = end;
+                segment.bytes = length;
+                if segment.index.as_ref().is_none_or(|known| known.len() != index.len()) {
+                    segment.index = Some(Arc::new(index.clone()));
+                }
+            });
+            self.next_sequence = end.next_sequence;
+        }
+        let mut appended = Vec::with_capacity(group.len());
+        let first = self.next_offset;
+        let mut recent = Vec::new();
+        {
+            let mut state = lock(&self.shared.state);
+            for unit in group {
+                let first = self.next_offset;
+                self.next_offset += unit.events.len() as u64;
+                appended.push(Appended { first, next: self.next_offset });
+                recent.extend(unit.events);
+                state.apply(unit.effects, true);
+            }
+        }
+        self.shared.view.remember(first, recent.into_iter());
+        self.shared.view.watermark.advance(self.next_offset);
+        appended
+    }
+
+    /// Seals the segment once it is long enough.
+    fn roll_if_long(&mut self, now: Ticks) -> Result<(), WriteError> {
+        let limit = self.shared.config.segment_limit();
+        match &self.active {
+            Some(active) if active.length() >= limit => self.seal(now),
+            _ => Ok(()),
+        }
+    }
+
+    /// Seals the segment; the next write begins a new one.
+    pub(super) fn seal(&mut self, _now: Ticks) -> Result<(), WriteError> {
+        let Some(active) = self.active.as_mut() else { return Ok(()) };
+        let before = active.length();
+        active.seal()?;
+        let (number, bytes) = (active.chain.header.number, active.length());
+        self.shared.bytes.fetch_add(bytes - before, Ordering::Relaxed);
+        self.shared.view.change_segment(number, |segment| segment.bytes = bytes);
+        self.active = None;
+        Ok(())
+    }
+
+    /// Begins a segment if there is none.
+    pub(super) fn ensure_active(&mut self, now: Ticks) -> Result<(), WriteError> {
+        if self.active.is_some() {
+            return Ok(());
+        }
+        let header = SegmentHeader {
+            journal: self.journal,
+            number: self.shared.number(),
+            replaces: 0,
+            salt: self.shared.salt(),
+            first_offset: self.next_offset,
+            first_sequence: self.next_sequence,
+        };
+        let disk = &*self.shared.disk;
+        let writer = SegmentWriter::create(disk, header, now, self.shared.planted, |_, _| Ok(()))?;
+        self.shared.bytes.fetch_add(writer.length(), Ordering::Relaxed);
+        let mut segment = Segment::new(&header, writer.chain.end, writer.length());
+        segment.index = Some(Arc::default());
+        self.shared.view.with_segments(|segments| segments.push(segment));
+        self.active = Some(writer);
+        Ok(())
     }
 
     /// See [`super::Journal::read`].
     pub fn read(&self, from: Offset, max_bytes: usize) -> Result<Vec<Numbered>, JournalError> {
-        let mut bytes = 0;
-        let from = usize::try_from(from).unwrap_or(usize::MAX);
-        let mut found: Vec<Numbered> = Vec::new();
-        for numbered in self.events.iter().skip(from) {
-            bytes += numbered.event.raw.len();
-            if bytes > max_bytes && !found.is_empty() {
-                break;
-            }
-            found.push(numbered.clone());
-        }
-        Ok(found)
+        self.shared.view.read(from, max_bytes)
     }
 
     /// Offset after the last durable event.
+    #[must_use]
     pub fn next_offset(&self) -> Offset {
-        self.events.len() as u64
+        self.shared.view.watermark.get()
     }
 
     /// See [`super::Journal::register_reader`]; durable when it returns.
@@ -132,71 +401,106 @@ impl<D: Disk> Engine<D> {
         &mut self,
         name: &str,
         start: ReaderStart,
-        _on_full: OnFull,
+        on_full: OnFull,
     ) -> Result<Offset, JournalError> {
-        let start = match start {
-            ReaderStart::Now => self.next_offset(),
-            ReaderStart::Beginning | ReaderStart::Time(_) => 0,
-        };
-        Ok(*self.readers.entry(name.to_owned()).or_insert(start))
+        self.shared.register_reader(name, start, on_full)
     }
 
     /// See [`super::Journal::ack`]; durable after [`Engine::flush_positions`].
     pub fn ack(&mut self, reader: &str, next: Offset) {
-        if let Some(position) = self.readers.get_mut(reader) {
-            *position = next.max(*position);
-        }
+        self.shared.ack(reader, next);
     }
 
     /// See [`super::Journal::forget_reader`].
     pub fn forget_reader(&mut self, name: &str) {
-        self.readers.remove(name);
+        self.shared.forget_reader(name);
     }
 
     /// Makes the readers' positions durable.
     pub fn flush_positions(&mut self) -> Result<(), JournalError> {
-        Ok(())
-    }
-
-    /// Rolls, takes snapshots, removes segments, enforces the quota, recovers from a full disk. To be called
-    /// about every second, and when a commit answers [`Commit::Full`].
-    pub fn maintain(&mut self, _now: Ticks) -> Result<(), JournalError> {
-        Ok(())
+        self.shared.flush_positions()
     }
 
     /// See [`super::Journal::cursors`].
+    #[must_use]
     pub fn cursors(&self, prefix: &str) -> Cursors {
-        self.cursors
-            .iter()
-            .filter(|(key, _)| key.starts_with(prefix))
-            .map(|(key, cursor)| (key.clone(), cursor.clone()))
-            .collect()
+        lock(&self.shared.state).cursors(prefix)
     }
 
     /// See [`super::Journal::tickets`].
+    #[must_use]
     pub fn tickets(&self, sink: &str) -> Vec<TicketRecord> {
-        self.tickets.values().filter(|ticket| &*ticket.sink == sink).cloned().collect()
+        lock(&self.shared.state).tickets(sink)
     }
 
     /// See [`super::Journal::dead_letters`].
+    #[must_use]
     pub fn dead_letters(&self) -> Vec<DeadLetter> {
-        self.dead_letters.values().cloned().collect()
+        lock(&self.shared.state).dead_letters()
     }
 
     /// See [`super::Journal::stat`].
+    #[must_use]
     pub fn stat(&self) -> JournalStat {
-        JournalStat { next: self.next_offset(), ..JournalStat::default() }
+        self.shared.stat()
     }
 
     /// See [`super::Journal::health`].
+    #[must_use]
     pub fn health(&self) -> Health {
-        let _ = (&self.disk, &self.config, self.planted);
-        Health::Ready
+        self.shared.health()
     }
 
     /// Makes everything staged durable, writes positions and a snapshot, seals the segment.
     pub fn close(&mut self, now: Ticks) -> Result<(), JournalError> {
-        self.commit(now)?;
-        self.flush_positions()
+        let committed = self.commit(now)?;
+        self.flush_positions()?;
+        self.closed = true;
+        if let Commit::Full(reason) = committed {
+            return Err(JournalError::Io { segment: "the journal".to_owned(), detail: reason });
+        }
+        let number = self.active.as_ref().map_or(0, |active| active.chain.header.number);
+        // Neither the footer nor the snapshot is needed to open again: on a full disk they are left out.
+        match self.seal(now).and_then(|()| self.write_snapshot(self.shared.view.first(), number)) {
+            Ok(()) | Err(WriteError::Full(_)) => Ok(()),
+            Err(error) => Err(self.refused(error)),
+        }
     }
+}
+
+/// A journal that has never been.
+fn begin<D: Disk>(config: &JournalConfig, salts: &mut Salts) -> Recovered<D> {
+    let mut journal = [0; 16];
+    for half in journal.chunks_exact_mut(8) {
+        half.copy_from_slice(&salts.next().to_le_bytes());
+    }
+    Recovered {
+        journal,
+        segments: Vec::new(),
+        active: None,
+        next_offset: 0,
+        next_sequence: 0,
+        next_number: 1,
+        state: State::new(config, Dedup::new(dedup_config(config), salts.next_u128())),
+        positions: Default::default(),
+        snapshots: Vec::new(),
+        tail_cut: None,
+        replayed_bytes: 0,
+    }
+}
+
+fn remove_old_positions<D: Disk>(disk: &D, newest: u64) -> Result<(), OpenError> {
+    let files = disk.list().map_err(OpenError::io("list the journal's directory"))?;
+    for (name, _) in files {
+        let old = super::positions::parse_positions_name(&name).is_some_and(|n| n < newest);
+        // What stays has a lower serial number and is removed another time.
+        if old && disk.remove(&name).is_err() {
+            tracing::warn!(%name, "cannot remove an old positions file");
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn hex(id: &[u8; 16]) -> String {
+    EventId(*id).to_string()
 }

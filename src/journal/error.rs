@@ -82,3 +82,10 @@ impl OpenError {
         move |cause| Self::Io { action, cause }
     }
 }
+
+/// For reading in general; where it matters which file, the caller says so.
+impl From<std::io::Error> for OpenError {
+    fn from(cause: std::io::Error) -> Self {
+        Self::Io { action: "read the journal".to_owned(), cause }
+    }
+}

@@ -1,17 +1,35 @@
 //! Floor 2: the journal. The one place where an event is safe.
 
 pub mod bug;
+mod bytes;
 pub mod clock;
+mod codec;
 pub mod config;
 pub mod dedup;
 pub mod disk;
 pub mod engine;
 pub mod error;
+mod frame;
+mod gap;
+mod maintain;
 #[cfg(any(test, feature = "planted-bugs"))]
 pub mod model;
 pub mod port;
+mod positions;
+mod recovery;
+mod scan;
+mod segment;
+mod shared;
+mod snapshot;
+mod state;
+mod sync;
+#[cfg(test)]
+mod tests;
+mod view;
+pub mod watermark;
 
 pub use clock::{Clock, SystemClock};
+pub use codec::{EncodedUnit, Encoder, TooLarge};
 pub use config::JournalConfig;
 pub use disk::{Disk, DiskFile};
 pub use engine::{Commit, Engine};
@@ -20,3 +38,4 @@ pub use port::{
     Appended, Health, Journal, JournalError, JournalStat, Numbered, Offset, OnFull, ReaderStart,
     Receipt, Unit,
 };
+pub use recovery::journal_id_of;
