@@ -1,15 +1,12 @@
-//! Floor 1: what a record means: its tags, each with the reason. Pure.
+//! Floor 1: what a record means: its tags, each with the reason. Pure: the same row gives the same decision,
+//! and nothing is looked up. What several records of one mail mean together is not asked here.
 
+mod after_delivery;
+pub mod alert_title;
+mod decide;
+pub mod judge;
+pub mod outcome;
 pub mod overrides;
+pub mod verdict;
 
-use crate::domain::{Decision, Event};
-use crate::normalize::Row;
-
-/// What the row says.
-#[must_use]
-pub fn decide(_event: &Event, _row: &Row<'_>) -> Decision {
-    Decision::default()
-}
-
-/// What a later row of a known mail may say.
-pub const fn as_later_row(_event: &mut Event) {}
+pub use decide::{as_later_row, decide};
