@@ -250,3 +250,61 @@ fn a_required_key_of_an_adapter_is_asked_for_by_name() {
 fn keys_stay_out_of_each_others_way_with_a_tenant() {
     assert_eq!(layers(&[("p.toml", TENANT)], &[]).unwrap().tenants["contoso"].len(), 36);
 }
+
+#[test]
+fn a_ticket_sink_without_a_filter_would_open_a_ticket_for_everything_and_is_refused() {
+    let far_end =
+        "far_end = { webhook = { url = \"http://127.0.0.1/\", secrets = [{ env = \"S\" }] } }\n";
+    check(
+        &format!("[sink.t]\ntype = \"ticket\"\nformat = \"ocsf\"\n{far_end}"),
+        "p.toml:1: sink.t.filter: missing, expected tags or kinds (without one, every single event would open a ticket)\n\
+         p.toml:3: sink.t.format: found a format, expected none: a ticket is not an event",
+    );
+}
+
+#[test]
+fn a_secret_in_the_text_is_refused_and_never_shown() {
+    let source = "[source.hubs]\ntype = \"event_hubs\"\nhubs = [\"defender\"]\n";
+    let literals = [
+        "auth = { connection_string = \"Endpoint=sb://x/;SharedAccessKey=hunter2\" }",
+        "auth = { plain = { user = \"u\", password = \"hunter2\" } }",
+        "auth = { token = [\"hunter2\"] }",
+        "auth = { connection_string = { literal = \"hunter2\" } }",
+        "auth = \"hunter2\"",
+        "auth = hunter2",
+        "auth = \"hunter2",
+        "password = \"hunter2\"",
+    ];
+    for literal in literals {
+        let errors = layers(&[("p.toml", &format!("{TENANT}{source}{literal}\n"))], &[])
+            .unwrap_err()
+            .to_string();
+        assert!(!errors.contains("hunter2"), "{errors}");
+        assert!(errors.starts_with("p.toml:6: "), "{errors}");
+    }
+    check_layers(
+        &[("p.toml", &format!("{TENANT}{source}auth = {{ connection_string = \"hunter2\" }}\n"))],
+        &[],
+        "p.toml:6: source.hubs.auth.connection_string: found a value where a reference to a secret is expected \
+         (write { file = \"/path\" } or { env = \"NAME\" }; a secret never stands in a configuration)",
+    );
+    check_layers(
+        &[("p.toml", &format!("{TENANT}{source}"))],
+        &[("POSTERN__SOURCE__HUBS__AUTH__CONNECTION_STRING", "hunter2")],
+        "POSTERN__SOURCE__HUBS__AUTH__CONNECTION_STRING: source.hubs.auth.connection_string: found a value where a \
+         reference to a secret is expected (write { file = \"/path\" } or { env = \"NAME\" }; a secret never stands in \
+         a configuration)",
+    );
+}
+
+#[test]
+fn a_later_layer_replaces_the_reference_to_a_secret_as_a_whole() {
+    let base = format!(
+        "{TENANT}[source.hubs]\ntype = \"event_hubs\"\nhubs = [\"defender\"]\nauth = {{ connection_string = {{ file = \"/a\" }} }}\n"
+    );
+    let variables = [("POSTERN__SOURCE__HUBS__AUTH__CONNECTION_STRING__ENV", "HUBS")];
+    let config = layers(&[("p.toml", &base)], &variables).unwrap();
+    let [(key, secret)] = config.secrets.as_slice() else { panic!("{:?}", config.secrets) };
+    assert_eq!(key, "source.hubs.auth.connection_string");
+    assert_eq!(*secret, postern::cloud::secret::Secret::Env("HUBS".to_owned()));
+}

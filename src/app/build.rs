@@ -20,15 +20,15 @@ pub struct Surroundings {
     pub clock: Arc<dyn Clock>,
 }
 
-/// The list of sources.
+/// The source of a configuration.
 ///
 /// # Errors
 /// If the adapter refuses its configuration.
 pub fn source(
     config: &SourceConfig,
-    _surroundings: &Surroundings,
+    surroundings: &Surroundings,
 ) -> Result<Box<dyn Source>, AdapterError> {
-    match config.kind {}
+    crate::source::build(&config.name, config.kind.clone(), &surroundings.clock)
 }
 
 /// The sink of a configuration.

@@ -13,6 +13,7 @@ use crate::journal::{OnFull, ReaderStart};
 use crate::pipeline::Filter;
 use crate::render::Format;
 use crate::sink::{self, SinkKind};
+use crate::source::{self, SourceKind};
 
 /// A source as configured: `[source.<name>]`.
 #[derive(Debug)]
@@ -29,13 +30,7 @@ pub struct SourceConfig {
     pub canonical: String,
 }
 
-/// The list of sources.
-#[derive(Debug)]
-pub enum SourceKind {}
-
-/// The words of `type` in `[source.<name>]`.
-pub const SOURCE_TYPES: [&str; 0] = [];
-const SOURCE_KEYS: [&str; 4] = ["type", "tenant", "enabled", "normal_lag_seconds"];
+pub(super) const SOURCE_KEYS: [&str; 4] = ["type", "tenant", "enabled", "normal_lag_seconds"];
 
 /// A sink as configured: `[sink.<name>]`.
 #[derive(Debug)]
@@ -54,7 +49,7 @@ pub struct SinkConfig {
     pub canonical: String,
 }
 
-const SINK_KEYS: [&str; 6] = ["type", "enabled", "format", "filter", "start", "on_full"];
+pub(super) const SINK_KEYS: [&str; 6] = ["type", "enabled", "format", "filter", "start", "on_full"];
 
 /// Reads `[source.<name>]`; `None` if it is switched off (but checked all the same).
 ///
@@ -69,12 +64,15 @@ pub fn source(
     let enabled = keys.or("enabled", true);
     let tenant = keys.tenant(tenants);
     let rest = node.without(&SOURCE_KEYS);
-    let _own = node.own(&rest, &SOURCE_KEYS);
-    keys.word("type", &SOURCE_TYPES);
-    let kind: Option<(SourceKind, u64)> = None;
-    let lag = keys.or("normal_lag_seconds", kind.as_ref().map_or(0, |(_, lag)| *lag));
+    let own = node.own(&rest, &SOURCE_KEYS);
+    let kind = match keys.word("type", &source::TYPES) {
+        Some("event_hubs") => keys.own(&own).map(SourceKind::EventHubs),
+        _ => None,
+    };
+    let usual = kind.as_ref().map_or(0, SourceKind::normal_lag_seconds);
+    let lag = keys.or("normal_lag_seconds", usual);
     match (keys.done(), kind, tenant) {
-        (Ok(()), Some((kind, _)), Some(tenant)) => Ok(enabled.then(|| SourceConfig {
+        (Ok(()), Some(kind), Some(tenant)) => Ok(enabled.then(|| SourceConfig {
             name: name.to_owned(),
             canonical: format!("{tenant} {}", node.canonical()),
             tenant,
@@ -101,7 +99,10 @@ pub fn sink(name: &str, node: &Node<'_>) -> Result<Option<SinkConfig>, Vec<Confi
     let own = node.own(&rest, &SINK_KEYS);
     let kind = match keys.word("type", &sink::TYPES) {
         Some("file") => keys.own(&own).map(|config| SinkKind::File(config, format)),
-        Some("ticket") => keys.own(&own).map(SinkKind::Ticket),
+        Some("ticket") => {
+            keys.ticket(&filter);
+            keys.own(&own).map(SinkKind::Ticket)
+        }
         Some("stdout") => keys.own::<NoKeys>(&own).map(|_| SinkKind::Stdout(format)),
         _ => None,
     };
@@ -213,6 +214,18 @@ impl Keys<'_, '_> {
             self.errors.push(error.hint(hint));
         }
         filter
+    }
+
+    /// What only a ticket sink must have and must not have.
+    fn ticket(&mut self, filter: &Filter) {
+        if let Some(format) = self.node.get("format") {
+            self.errors
+                .push(format.error("found a format, expected none: a ticket is not an event"));
+        }
+        if filter.tags.is_empty() && filter.kinds.is_empty() {
+            let hint = "without one, every single event would open a ticket";
+            self.errors.push(self.node.missing("filter", "tags or kinds").hint(hint));
+        }
     }
 
     fn start(&mut self) -> ReaderStart {

@@ -5,15 +5,18 @@ pub mod component;
 pub mod document;
 pub mod error;
 pub mod node;
+#[cfg(test)]
+mod reference;
 mod strict;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use component::{SinkConfig, SourceConfig, SourceKind};
+pub use component::{SinkConfig, SourceConfig};
 
 pub use crate::sink::SinkKind;
+pub use crate::source::SourceKind;
 pub use document::Document;
 pub use error::{ConfigError, ConfigErrors, Place};
 use node::Node;

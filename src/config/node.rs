@@ -188,7 +188,7 @@ impl<'a> Node<'a> {
             "key",
             "credential",
             "connection",
-            "authorization",
+            "auth",
             "sas",
         ];
         const VALUES: [&str; 5] = ["accesskey", "accountkey", "password", "bearer", "sig="];

@@ -1,3 +1,44 @@
-//! Floor 3: where events come from. One far end per file or folder; the pipeline decides when they are called.
+//! Floor 3: where events come from. One far end per file or folder, and the one list of them all; the pipeline
+//! decides when they are called.
 
 pub mod event_hubs;
+
+use std::sync::Arc;
+
+pub use self::event_hubs::{EventHubs, EventHubsConfig};
+use crate::journal::Clock;
+use crate::pipeline::{AdapterError, Source};
+
+/// The list of sources, each with its own configuration.
+#[derive(Debug, Clone)]
+pub enum SourceKind {
+    /// The Streaming API over Event Hubs.
+    EventHubs(EventHubsConfig),
+}
+
+/// The words of `type` in `[source.<name>]`.
+pub const TYPES: [&str; 1] = ["event_hubs"];
+
+impl SourceKind {
+    /// How late a record normally arrives, in seconds: what is later counts as `late`.
+    #[must_use]
+    pub const fn normal_lag_seconds(&self) -> u64 {
+        match self {
+            Self::EventHubs(_) => 30 * 60,
+        }
+    }
+}
+
+/// Makes the source `name`. Connects to nothing.
+///
+/// # Errors
+/// If its configuration is wrong in a way that only the adapter can see.
+pub fn build(
+    name: &str,
+    kind: SourceKind,
+    clock: &Arc<dyn Clock>,
+) -> Result<Box<dyn Source>, AdapterError> {
+    Ok(match kind {
+        SourceKind::EventHubs(config) => Box::new(EventHubs::new(name, config, Arc::clone(clock))?),
+    })
+}
