@@ -211,8 +211,12 @@ fn section(begin: &str) -> &'static str {
 #[track_caller]
 fn names_all<T: for<'de> Deserialize<'de>>(begin: &str) {
     let section = section(begin);
-    let words = section.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '.');
-    let words: Vec<&str> = words.map(|word| word.trim_matches('.')).collect();
+    // A word of the vocabulary may have dots (`email.url`), and so may a header of several keys.
+    let split = |dots: bool| {
+        let part = move |c: char| c.is_ascii_alphanumeric() || c == '_' || (dots && c == '.');
+        section.split(move |c: char| !part(c)).map(|word| word.trim_matches('.'))
+    };
+    let words: Vec<&str> = split(true).chain(split(false)).collect();
     let known = known::<T>();
     let missing: Vec<String> = known
         .into_iter()
