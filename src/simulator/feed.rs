@@ -66,6 +66,9 @@ pub enum FeedError {
 /// Where the reader is: the next offset it wants of a partition of a hub, as far as it is durable there.
 pub type Position = Arc<dyn Fn(&str, i32) -> i64 + Send + Sync>;
 
+/// For each partition that got something the offset behind its last message.
+pub type Ends = BTreeMap<(Arc<str>, i32), i64>;
+
 /// Unread bytes that a partition may hold: the mock broker forgets beyond 5 MB.
 const LEAD_BYTES: usize = 3_000_000;
 /// Unread messages that a partition may hold: the mock broker forgets beyond 100,000.
@@ -111,7 +114,7 @@ pub async fn feed(
     position: Option<Position>,
     mut stop: watch::Receiver<bool>,
     truth: Arc<Mutex<Truth>>,
-) -> Result<(), FeedError> {
+) -> Result<Ends, FeedError> {
     let mut line = Line::open(config, position, truth)?;
     let began = clock.now();
     let (start, mut time) = match config.end {
@@ -161,6 +164,7 @@ struct Line {
     truth: Arc<Mutex<Truth>>,
     in_flight: VecDeque<(DeliveryFuture, Message)>,
     unread: BTreeMap<(Arc<str>, i32), Unread>,
+    ends: Ends,
 }
 
 /// What a partition holds that the reader has not taken.
@@ -186,7 +190,14 @@ impl Line {
             // Never gives a message up: a broker that is away comes back or the feed is stopped.
             .set("message.timeout.ms", "0")
             .create()?;
-        Ok(Self { producer, position, truth, in_flight: VecDeque::new(), unread: BTreeMap::new() })
+        Ok(Self {
+            producer,
+            position,
+            truth,
+            in_flight: VecDeque::new(),
+            unread: BTreeMap::new(),
+            ends: Ends::new(),
+        })
     }
 
     async fn send(&mut self, message: Message) -> Result<(), FeedError> {
@@ -249,8 +260,9 @@ impl Line {
     ) -> Result<(), FeedError> {
         // The outer error means that the producer went away with the message.
         let delivered = outcome.map_err(|_| KafkaError::Canceled)?.map_err(|(error, _)| error)?;
+        let place = (Arc::clone(&message.hub), delivered.partition);
+        self.ends.insert(place.clone(), delivered.offset + 1);
         if self.position.is_some() {
-            let place = (Arc::clone(&message.hub), delivered.partition);
             let unread = self.unread.entry(place).or_default();
             unread.in_flight = unread.in_flight.saturating_sub(message.body.len());
             unread.bytes += message.body.len();
@@ -260,12 +272,12 @@ impl Line {
         Ok(())
     }
 
-    async fn drain(mut self) -> Result<(), FeedError> {
+    async fn drain(mut self) -> Result<Ends, FeedError> {
         while !self.in_flight.is_empty() {
             self.settle_oldest().await?;
         }
         self.truth.lock().unwrap_or_else(PoisonError::into_inner).finish()?;
-        Ok(())
+        Ok(self.ends)
     }
 }
 

@@ -5,7 +5,7 @@
 //! each distinct record, `{"poison": form, "hub", "partition"}` for each message that cannot be read, and
 //! one `{"end": {…}}` with the totals.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, BufWriter, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -28,6 +28,8 @@ pub struct Totals {
     pub deliveries: u64,
     /// Of these, high-confidence phish that an ordinary allow let in.
     pub allowed: u64,
+    /// Messages that these deliveries are copies of: one ticket each.
+    pub allowed_messages: u64,
     /// Things that cannot be read.
     pub poison: u64,
     /// Messages.
@@ -55,7 +57,8 @@ pub struct Truth {
     written: u64,
     known: HashMap<Key, Known>,
     totals: Totals,
-    mails: std::collections::HashSet<Key>,
+    mails: HashSet<Key>,
+    allowed_messages: HashSet<Key>,
 }
 
 #[derive(Serialize)]
@@ -66,6 +69,14 @@ struct RecordLine<'a> {
     allowed: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tags: Option<Vec<&'a str>>,
+}
+
+#[derive(serde::Deserialize)]
+struct Mail<'a> {
+    #[serde(rename = "NetworkMessageId")]
+    message: &'a str,
+    #[serde(rename = "RecipientEmailAddress")]
+    recipient: &'a str,
 }
 
 impl Truth {
@@ -80,7 +91,8 @@ impl Truth {
             written: 0,
             known: HashMap::new(),
             totals: Totals::default(),
-            mails: std::collections::HashSet::new(),
+            mails: HashSet::new(),
+            allowed_messages: HashSet::new(),
         })
     }
 
@@ -105,14 +117,22 @@ impl Truth {
     }
 
     fn record(&mut self, fact: &Fact) -> io::Result<()> {
-        let key = key(fact.table, &fact.identity);
+        let key = key_of(fact.table, &fact.identity);
         if self.known.contains_key(&key) {
             return Ok(());
         }
         self.totals.records += 1;
-        let is_first_row = fact.table == "EmailEvents" && self.is_new_mail(&fact.identity);
-        self.totals.deliveries += u64::from(is_first_row);
-        self.totals.allowed += u64::from(fact.allowed.is_some());
+        if fact.table == "EmailEvents"
+            && let Ok(mail) = serde_json::from_str::<Mail<'_>>(&fact.identity)
+        {
+            let is_new = self.mails.insert(key_of(mail.message, mail.recipient));
+            self.totals.deliveries += u64::from(is_new);
+            if fact.allowed.is_some() {
+                self.totals.allowed += 1;
+                let is_new = self.allowed_messages.insert(key_of("", mail.message));
+                self.totals.allowed_messages += u64::from(is_new);
+            }
+        }
         let known =
             Known { line: self.written, allowed: fact.allowed.is_some(), tags: fact.tags.clone() };
         self.known.insert(key, known);
@@ -124,18 +144,6 @@ impl Truth {
             tags: fact.tags.as_ref().map(|tags| tags.words().collect()),
         };
         self.line(&line)
-    }
-
-    fn is_new_mail(&mut self, identity: &str) -> bool {
-        #[derive(serde::Deserialize)]
-        #[serde(rename_all = "PascalCase")]
-        struct Mail<'a> {
-            network_message_id: &'a str,
-            recipient_email_address: &'a str,
-        }
-        serde_json::from_str::<Mail<'_>>(identity).is_ok_and(|mail| {
-            self.mails.insert(key(mail.network_message_id, mail.recipient_email_address))
-        })
     }
 
     fn line(&mut self, line: &impl Serialize) -> io::Result<()> {
@@ -159,6 +167,22 @@ impl Truth {
         let totals = self.totals;
         self.line(&serde_json::json!({ "end": totals }))?;
         self.out.flush()
+    }
+
+    /// Compares tickets, told by the message that each is about, with what there should be: one for each
+    /// message of which a copy is allowed high-confidence phish. Returns how many are missing, are about
+    /// other messages, and are about a message that has one already.
+    #[must_use]
+    pub fn compare_tickets<'a>(&self, messages: impl Iterator<Item = &'a str>) -> (u64, u64, u64) {
+        let mut seen = HashSet::new();
+        let (mut strangers, mut twice) = (0, 0);
+        for message in messages {
+            let key = key_of("", message);
+            strangers += u64::from(!self.allowed_messages.contains(&key));
+            twice += u64::from(!seen.insert(key));
+        }
+        let missing = self.allowed_messages.difference(&seen).count();
+        (missing as u64, strangers, twice)
     }
 
     /// Begins a comparison with what arrived somewhere.
@@ -232,7 +256,7 @@ impl Comparison<'_> {
         let is_allowed = table == "EmailEvents" && tags.contains(&"allowed.hc_phish");
         self.verdict.allowed += u64::from(is_allowed);
         let identity = identity(table, row).unwrap_or_default();
-        let key = key(table, &identity);
+        let key = key_of(table, &identity);
         let Some(known) = self.truth.known.get(&key) else {
             self.verdict.strangers += 1;
             let count = self.verdict.strangers;
@@ -272,7 +296,7 @@ impl Comparison<'_> {
     }
 }
 
-fn key(table: &str, identity: &str) -> Key {
+fn key_of(table: &str, identity: &str) -> Key {
     let mut hasher = blake3::Hasher::new();
     hasher.update(table.as_bytes()).update(b"\0").update(identity.as_bytes());
     let mut key = Key::default();
@@ -314,7 +338,7 @@ mod tests {
         let mut seen = std::collections::HashSet::new();
         records
             .iter()
-            .filter(|record| seen.insert(key(record.fact.table, &record.fact.identity)))
+            .filter(|record| seen.insert(key_of(record.fact.table, &record.fact.identity)))
             .collect()
     }
 
