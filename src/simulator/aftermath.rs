@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::{OverrideKind, Ticks};
+use crate::domain::{OverrideKind, Tag, Tags, Ticks};
 
 use super::delivery::Place;
-use super::expected::can_be_convicted_later;
+use super::expected::{self, can_be_convicted_later};
 use super::filter::{Confidence, Finding};
 use super::mail::Way;
 use super::overrides::Setting;
@@ -36,6 +36,7 @@ pub(super) fn of_copy(pen: &mut Writer, copy: Copy<'_>, first: Ticks, out: &mut 
                     trigger: "AdminAction",
                     result: "Success",
                     location: "Deleted items",
+                    tag: Some(Tag::RemediatedAdmin),
                 };
                 act(pen, copy, found, action, out);
             }
@@ -61,6 +62,7 @@ pub(super) fn of_copy(pen: &mut Writer, copy: Copy<'_>, first: Ticks, out: &mut 
                 trigger: "AdminAction",
                 result: "Success",
                 location: "Inbox/folder",
+                tag: None,
             };
             act(pen, copy, found, action, out);
         }
@@ -74,6 +76,8 @@ struct Action {
     trigger: &'static str,
     result: &'static str,
     location: &'static str,
+    /// What must be said about it; `None` where that takes more than the row.
+    tag: Option<Tag>,
 }
 
 fn purge(pen: &mut Writer, copy: Copy<'_>, found: &Finding, out: &mut Vec<Record>) {
@@ -85,6 +89,7 @@ fn purge(pen: &mut Writer, copy: Copy<'_>, found: &Finding, out: &mut Vec<Record
             trigger: "SpecialAction",
             result: "Success",
             location: "Quarantine",
+            tag: Some(Tag::RemediatedZap),
         }
     } else {
         Action {
@@ -93,6 +98,7 @@ fn purge(pen: &mut Writer, copy: Copy<'_>, found: &Finding, out: &mut Vec<Record
             trigger: "SpecialAction",
             result: "Error",
             location: "Inbox/folder",
+            tag: Some(Tag::ZapFailed),
         }
     };
     act(pen, copy, found, action, out);
@@ -121,7 +127,8 @@ fn act(pen: &mut Writer, copy: Copy<'_>, found: &Finding, action: Action, out: &
     };
     let visible = pen.exported(at, "EmailPostDeliveryEvents");
     let id = &mail.message_id;
-    pen.record("EmailPostDeliveryEvents", id, at, visible, &row, Note::default(), out);
+    let known = Note { tags: action.tag.map(|tag| Tags::from_iter([tag])), allowed: None };
+    pen.record("EmailPostDeliveryEvents", id, at, visible, &row, known, out);
 }
 
 fn clicks(pen: &mut Writer, copy: Copy<'_>, out: &mut Vec<Record>) {
@@ -233,7 +240,8 @@ fn raise(pen: &mut Writer, title: &str, severity: &str, about: &[Copy<'_>], out:
     };
     let seconds = pen.random.between(150, 420);
     let visible = pen.after(at, seconds, 1);
-    pen.record("AlertInfo", &alert_id, at, visible, &row, Note::default(), out);
+    let known = || Note { tags: Some(expected::alert(title)), allowed: None };
+    pen.record("AlertInfo", &alert_id, at, visible, &row, known(), out);
     for copy in about {
         for (kind, role) in [("MailMessage", "Related"), ("Mailbox", "Impacted")] {
             let is_message = kind == "MailMessage";
@@ -259,7 +267,7 @@ fn raise(pen: &mut Writer, title: &str, severity: &str, about: &[Copy<'_>], out:
                 ..AlertEvidence::default()
             };
             let visible = visible.plus_seconds(i64::from(pen.random.chance(200)));
-            pen.record("AlertEvidence", &alert_id, at, visible, &row, Note::default(), out);
+            pen.record("AlertEvidence", &alert_id, at, visible, &row, known(), out);
         }
     }
 }

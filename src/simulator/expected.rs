@@ -1,7 +1,7 @@
 //! What Postern ought to say about a mail, from the model's point of view: the model knows what was found and
 //! which setting decided, so it needs no columns to tell. Shares nothing with `tagging`, which is judged by it.
 
-use crate::domain::{Direction, OverrideKind, Tag, Tags};
+use crate::domain::{Direction, Tag, Tags};
 
 use super::delivery::{Delivery, Place};
 use super::filter::{Confidence, Finding};
@@ -124,23 +124,23 @@ fn directions(delivery: &Delivery) -> Tags {
     tags
 }
 
-/// The word for a kind in the demo's sentences.
+/// Tags of an alert of the tenant, by what its title says.
 #[must_use]
-pub const fn in_words(kind: OverrideKind) -> &'static str {
-    match kind {
-        OverrideKind::TransportRule => "a mail-flow rule",
-        OverrideKind::IpList => "the IP allow list",
-        OverrideKind::AntispamSenderList => "an allowed sender of the anti-spam policy",
-        OverrideKind::AntispamDomainList => "an allowed domain of the anti-spam policy",
-        OverrideKind::TablUrl => "a Tenant Allow/Block List entry for a URL",
-        OverrideKind::TablSender => "a Tenant Allow/Block List entry for a sender",
-        OverrideKind::TablFile => "a Tenant Allow/Block List entry for a file",
-        OverrideKind::ThirdPartyFilter => "trust in another vendor's gateway",
-        OverrideKind::UserSenderList => "the user's safe senders",
-        OverrideKind::UserDomainList => "the user's safe domains",
-        OverrideKind::UserContacts => "the user's trust in their contacts",
-        OverrideKind::PhishSimulation => "a phishing simulation",
-        OverrideKind::SecopsMailbox => "the SecOps mailbox",
-        _ => "an override",
-    }
+pub fn alert(title: &str) -> Tags {
+    let tags: &[Tag] = if title.starts_with("Phish delivered due to") {
+        &[Tag::OverrideAllow, Tag::AllowedHcPhish]
+    } else if title.contains("removed after delivery") {
+        &[Tag::LateConviction, Tag::RemediatedZap]
+    } else if title.contains("found malicious") {
+        &[Tag::TablEntryMalicious]
+    } else if title.contains("reported by user") {
+        &[Tag::ReportedPhish]
+    } else if title.contains("URL click") {
+        &[Tag::ClickedMalicious]
+    } else if title.contains("requested to release") {
+        &[Tag::ReleaseRequested]
+    } else {
+        &[]
+    };
+    tags.iter().copied().collect()
 }
