@@ -4,9 +4,11 @@
 mod after_delivery;
 pub mod alert_title;
 mod decide;
+mod explain;
 pub mod judge;
 pub mod outcome;
 pub mod overrides;
 pub mod verdict;
 
 pub use decide::{as_later_row, decide};
+pub use explain::explain;
