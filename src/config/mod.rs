@@ -28,8 +28,9 @@ use crate::journal::JournalConfig;
 
 /// Where the configuration is unless `--config` says otherwise.
 pub const DEFAULT_FILE: &str = "/etc/postern/postern.toml";
-/// Where the journal is unless `data_dir` says otherwise.
-pub const DEFAULT_DATA_DIR: &str = "/var/lib/postern";
+/// Where the journal is unless `data_dir` says otherwise. Not the state directory itself but a folder in it:
+/// the journal's id is noted beside the folder, so that an empty or foreign volume in its place is noticed.
+pub const DEFAULT_DATA_DIR: &str = "/var/lib/postern/data";
 
 /// The keys at the top of the document.
 const TOP: [&str; 7] = ["data_dir", "journal", "ops", "log", "tenant", "source", "sink"];

@@ -98,7 +98,8 @@ impl Runner {
         let Step::Done(()) = self.open().await? else { return Ok(()) };
         let mut watermark = self.delivery.journal.watermark();
         loop {
-            self.show_lag(*watermark.borrow_and_update()).await?;
+            let durable = *watermark.borrow_and_update();
+            self.show_lag(durable).await?;
             if *self.stop.borrow() {
                 return Ok(());
             }
@@ -386,7 +387,7 @@ impl Runner {
     }
 
     /// How far behind the sink is, in events and in seconds.
-    async fn show_lag(&self, watermark: Offset) -> Result<(), PipelineError> {
+    async fn show_lag(&mut self, watermark: Offset) -> Result<(), PipelineError> {
         let name = &*self.settings.name;
         let events = watermark.saturating_sub(self.position);
         let seconds = if events == 0 {
