@@ -42,6 +42,7 @@ pub struct Engine<D: Disk> {
     pub(super) snapshots: Vec<Kept>,
     pub(super) snapshot_in_this_life: bool,
     pub(super) bytes_since_snapshot: u64,
+    written_bytes: u64,
     staged: Vec<EncodedUnit>,
     /// Cursors on their own, for a planted defect.
     stray: Vec<EncodedUnit>,
@@ -151,6 +152,7 @@ impl<D: Disk> Engine<D> {
             snapshots: recovered.snapshots,
             snapshot_in_this_life: false,
             bytes_since_snapshot: recovered.replayed_bytes,
+            written_bytes: 0,
             staged: Vec::new(),
             stray: Vec::new(),
             frame: Vec::new(),
@@ -194,6 +196,12 @@ impl<D: Disk> Engine<D> {
     pub fn stage_encoded(&mut self, unit: EncodedUnit) {
         self.shared.staged_events.fetch_add(unit.events.len() as u64, Ordering::Relaxed);
         self.staged.push(unit);
+    }
+
+    /// Bytes of frames written in this life.
+    #[must_use]
+    pub const fn written_bytes(&self) -> u64 {
+        self.written_bytes
     }
 
     /// How many units are staged.
@@ -306,6 +314,7 @@ impl<D: Disk> Engine<D> {
         }
         self.shared.bytes.fetch_add(written, Ordering::Relaxed);
         self.bytes_since_snapshot += written;
+        self.written_bytes += written;
         Ok(self.publish(group))
     }
 

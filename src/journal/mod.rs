@@ -7,6 +7,9 @@ mod codec;
 pub mod config;
 pub mod dedup;
 pub mod disk;
+pub mod embedded;
+#[cfg(test)]
+mod embedded_tests;
 pub mod engine;
 pub mod error;
 mod frame;
@@ -16,6 +19,7 @@ mod maintain;
 pub mod model;
 pub mod port;
 mod positions;
+pub mod real;
 mod recovery;
 mod scan;
 mod segment;
@@ -32,10 +36,12 @@ pub use clock::{Clock, SystemClock};
 pub use codec::{EncodedUnit, Encoder, TooLarge};
 pub use config::JournalConfig;
 pub use disk::{Disk, DiskFile};
+pub use embedded::Embedded;
 pub use engine::{Commit, Engine};
 pub use error::OpenError;
 pub use port::{
     Appended, Health, Journal, JournalError, JournalStat, Numbered, Offset, OnFull, ReaderStart,
     Receipt, Unit,
 };
+pub use real::RealDisk;
 pub use recovery::journal_id_of;

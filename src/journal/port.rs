@@ -197,6 +197,10 @@ pub trait Journal: Send + Sync + 'static {
     /// over `admit` and the `append` that follows (`pipeline::intake` is the only caller).
     fn admit(&self, keys: &[EventId]) -> Vec<bool>;
 
+    /// Takes back [`Journal::admit`] for keys whose unit will never be appended (the append failed or was
+    /// abandoned), so that their records are not taken for duplicates when they are fetched again.
+    fn withdraw(&self, _keys: &[EventId]) {}
+
     /// Queues a unit: waits while the queue, the quota or the disk is full (that is the back-pressure), then
     /// returns a receipt that resolves when the unit is durable. Cancel-safe: dropped before it returns,
     /// nothing was queued.

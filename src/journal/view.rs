@@ -152,6 +152,13 @@ impl<D: Disk> View<D> {
         Ok(found.events)
     }
 
+    /// The part of [`View::read`] that needs no disk; empty where the events are not in memory.
+    pub(crate) fn read_recent(&self, from: Offset, limit: usize) -> Vec<Numbered> {
+        let mut found = Found { events: Vec::new(), bytes: 0, limit };
+        self.from_tail(from, &mut found);
+        found.events
+    }
+
     /// Adds events from `at` on, from wherever they are; returns where to go on.
     fn read_some(&self, at: Offset, end: Offset, to: &mut Found) -> Result<Offset, JournalError> {
         if let Some(next) = self.from_tail(at, to) {

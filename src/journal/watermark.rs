@@ -2,6 +2,7 @@
 //! schedule (a test includes this very file with a model's primitives in place of `sync`'s). No disk, no time.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::sync::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering};
 
@@ -111,20 +112,23 @@ impl<T> Group<T> {
         if taken.is_empty() && inner.closed { Taken::Closed } else { Taken::Items(taken) }
     }
 
-    /// Waits until something is queued, or it is woken or closed, then takes as [`Group::take`] does.
-    pub fn wait(&self, limit: u64) -> Taken<T> {
-        let mut inner = self.lock();
-        while inner.items.is_empty() && !inner.woken && !inner.closed {
-            inner = match self.arrived.wait(inner) {
-                Ok(inner) => inner,
-                Err(poisoned) => poisoned.into_inner(),
-            };
+    /// Waits until something is queued, it is woken or closed, or the time is over, then takes as
+    /// [`Group::take`] does.
+    pub fn wait(&self, limit: u64, time: Duration) -> Taken<T> {
+        let idle = |inner: &mut Inner<T>| inner.items.is_empty() && !inner.woken && !inner.closed;
+        match self.arrived.wait_timeout_while(self.lock(), time, idle) {
+            Ok((mut inner, _)) => Self::drain(&mut inner, limit),
+            Err(poisoned) => Self::drain(&mut poisoned.into_inner().0, limit),
         }
-        Self::drain(&mut inner, limit)
+    }
+
+    /// Whether nothing more is accepted.
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
     }
 
     /// Waits until `bytes` are queued, it is woken or closed, or the time is over. Takes nothing.
-    pub fn wait_for_bytes(&self, bytes: u64, time: std::time::Duration) {
+    pub fn wait_for_bytes(&self, bytes: u64, time: Duration) {
         let inner = self.lock();
         let enough = |inner: &mut Inner<T>| inner.bytes < bytes && !inner.woken && !inner.closed;
         drop(self.arrived.wait_timeout_while(inner, time, enough));
