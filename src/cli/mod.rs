@@ -3,6 +3,7 @@
 
 pub mod run;
 pub mod shell;
+pub mod tag;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::RunArgs),
+    Tag(tag::TagArgs),
     Completions(shell::CompletionsArgs),
     Man(shell::ManArgs),
 }
@@ -54,6 +56,7 @@ fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     };
     match cli.command {
         Command::Run(arguments) => run::run(&arguments).into(),
+        Command::Tag(arguments) => tag::run(&arguments).into(),
         Command::Completions(arguments) => shell::completions(&arguments).into(),
         Command::Man(arguments) => shell::man(&arguments).into(),
     }

@@ -1,0 +1,292 @@
+//! `postern tag` as a process: what goes in, what comes out, and that nothing a file can hold makes it fall.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test may stop at the first surprise"
+)]
+
+#[path = "ocsf_schema/validator.rs"]
+mod validator;
+
+use std::fmt::Write as _;
+use std::io::{Read as _, Write as _};
+use std::process::{Command, Stdio};
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+const EXAMPLES: &str = include_str!("fixtures/overrides.jsonl");
+
+struct Ended {
+    code: i32,
+    lines: Vec<Value>,
+    output: String,
+    errors: String,
+}
+
+fn tag(arguments: &[&str], input: &[u8]) -> Ended {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_postern"))
+        .arg("tag")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    let feeder = std::thread::spawn(move || {
+        let _ = stdin.write_all(&input);
+    });
+    let ended = child.wait_with_output().unwrap();
+    feeder.join().unwrap();
+    let output = String::from_utf8_lossy(&ended.stdout).into_owned();
+    let lines = output.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let errors = String::from_utf8_lossy(&ended.stderr).into_owned();
+    Ended { code: ended.status.code().unwrap_or(-1), lines, output, errors }
+}
+
+/// A worked example as a full row, its id, and the tags that are expected of it.
+fn examples() -> Vec<(String, Value, Value)> {
+    let examples: Vec<_> = EXAMPLES
+        .lines()
+        .map(|line| {
+            let example: Value = serde_json::from_str(line).unwrap();
+            let id = example["id"].as_str().unwrap().to_owned();
+            let mut row = json!({
+                "Timestamp": "2026-08-20T09:11:04Z",
+                "NetworkMessageId": format!("message-{id}"),
+                "RecipientEmailAddress": "adele@contoso.example",
+                "SenderFromAddress": "billing@fabrikam.example",
+                "ReportId": id,
+                "EmailDirection": "Inbound",
+            });
+            for (column, value) in example["in"].as_object().unwrap() {
+                row[column] = value.clone();
+            }
+            (id, row, example["tags"].clone())
+        })
+        .collect();
+    assert_eq!(examples.len(), 47);
+    examples
+}
+
+fn record(row: &Value) -> Value {
+    json!({
+        "time": "2026-08-20T09:13:32.3832981Z", "tenantId": "9f4c1b1e-7a52-4c0e-8d55-0f1e2d3c4b5a",
+        "operationName": "Publish", "category": "AdvancedHunting-EmailEvents",
+        "properties": row, "Tenant": "DefaultTenant",
+    })
+}
+
+#[test]
+fn every_worked_example_gets_its_tags_in_whatever_form_it_comes() {
+    let rows: Vec<Value> = examples().into_iter().map(|(_, row, _)| row).collect();
+    let records: Vec<Value> = rows.iter().map(record).collect();
+    let message = json!({"records": records});
+    let lines = |values: &[Value]| {
+        values.iter().fold(String::new(), |mut text, value| {
+            let _ = writeln!(text, "{value}");
+            text
+        })
+    };
+    let forms: [(&str, &[&str], String); 9] = [
+        ("a message", &[], message.to_string()),
+        ("a message on many lines", &[], serde_json::to_string_pretty(&message).unwrap()),
+        (
+            "messages, one to a line",
+            &[],
+            lines(&records.iter().map(|it| json!({"records": [it]})).collect::<Vec<_>>()),
+        ),
+        ("storage lines", &["--from", "storage"], lines(&records)),
+        ("an array of records", &["--from", "streaming"], Value::from(records.clone()).to_string()),
+        ("bare rows, known by their columns", &[], lines(&rows)),
+        ("bare rows of a named table", &["--table", "EmailEvents"], lines(&rows)),
+        ("an array of rows on many lines", &[], serde_json::to_string_pretty(&rows).unwrap()),
+        ("rows on many lines", &[], rows.iter().map(|row| format!("{row:#}\n")).collect()),
+    ];
+    let mut ids: Option<Vec<Value>> = None;
+    for (form, arguments, input) in forms {
+        let mut arguments = arguments.to_vec();
+        arguments.extend(["--tenant", "9f4c1b1e-7a52-4c0e-8d55-0f1e2d3c4b5a"]);
+        let ended = tag(&arguments, input.as_bytes());
+        assert_eq!((ended.code, ended.lines.len()), (0, 47), "{form}: {}", ended.errors);
+        for ((id, row, tags), event) in examples().into_iter().zip(&ended.lines) {
+            let found = event.get("tags").cloned().unwrap_or_else(|| json!([]));
+            assert_eq!(found, tags, "{form}, {id}");
+            assert_eq!(event["raw"], row, "{form}, {id}");
+            assert_eq!(event["source"], "file");
+            assert!(event.get("ingested").is_none() && event.get("arrival").is_none());
+        }
+        let found: Vec<Value> = ended.lines.iter().map(|event| event["id"].clone()).collect();
+        assert_eq!(ids.get_or_insert_with(|| found.clone()), &found, "{form}: ids");
+        assert!(ended.errors.starts_with("47 records, 47 events, 0 rejected"), "{}", ended.errors);
+    }
+}
+
+#[test]
+fn every_worked_example_fits_the_published_schema_as_ocsf() {
+    let input: String = examples().iter().map(|(_, row, _)| format!("{}\n", record(row))).collect();
+    let ended = tag(&["--format", "ocsf"], input.as_bytes());
+    let schema = validator::Schema::published();
+    assert_eq!(ended.lines.len(), 47);
+    for ((id, row, tags), document) in examples().into_iter().zip(&ended.lines) {
+        let problems = schema.problems(document);
+        assert!(problems.is_empty(), "{id}: {problems:#?}");
+        let labels = document["metadata"].get("labels").cloned().unwrap_or_else(|| json!([]));
+        assert_eq!((labels, &document["class_uid"]), (tags, &json!(4009)), "{id}");
+        let raw: Value = serde_json::from_str(document["raw_data"].as_str().unwrap()).unwrap();
+        assert_eq!(raw, row);
+    }
+}
+
+#[test]
+fn rejected_records_are_named_by_file_and_line_and_their_neighbours_live() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("mail.ndjson");
+    let good = json!({"records": [record(&json!({"Subject": "x", "NetworkMessageId": "m"}))]});
+    let deep = format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+    let long = format!("{{\"Subject\":\"{}\"}}", "x".repeat(10_000_000));
+    let text = format!("{good}\nnot json\n{good}\n{{\"a\":\n{deep}\n{long}\n[{good},7]\n{good}");
+    std::fs::write(&file, text).unwrap();
+    let name = file.to_str().unwrap();
+    let ended = tag(&[name], b"");
+    assert_eq!((ended.code, ended.lines.len()), (1, 4), "{}", ended.errors);
+    assert!(ended.errors.contains("9 records, 4 events, 5 rejected"), "{}", ended.errors);
+    for (line, reason) in [
+        (2, "not a JSON object"),
+        (4, "the JSON ends too early"),
+        (5, "nested deeper than 64"),
+        (6, "bytes, 4194304 at most"),
+        (7, "the record is JSON, but no object"),
+    ] {
+        let said = ended.errors.lines().find(|it| it.contains(&format!("{name}:{line}: ")));
+        assert!(said.is_some_and(|it| it.contains(reason)), "line {line}: {}", ended.errors);
+    }
+}
+
+#[test]
+fn a_broken_record_of_a_message_on_many_lines_is_named_by_its_own_line() {
+    let good = record(&json!({"Subject": "x", "NetworkMessageId": "m"}));
+    let ended = tag(&[], format!("\n{{\"records\":[\n{good},\n\n12,\n{good}]}}\n").as_bytes());
+    assert_eq!((ended.code, ended.lines.len()), (1, 2), "{}", ended.errors);
+    assert!(ended.errors.contains("-:5: "), "{}", ended.errors);
+}
+
+#[test]
+fn odd_text_passes_and_is_told_as_issues() {
+    let input = r#"{"DeliveryAction":"\ud83d","Subject":"a","Subject":"b","Timestamp":"soon"}"#;
+    let ended = tag(&[], input.as_bytes());
+    // Half a surrogate pair in `raw` is the record's own; strict readers refuse such a line.
+    assert_eq!((ended.code, ended.lines.len()), (0, 0), "{}", ended.output);
+    for issue in
+        ["\"lone_surrogate:DeliveryAction\"", "\"duplicate_key:Subject\"", "\"bad_timestamp\""]
+    {
+        assert!(ended.output.contains(issue), "{issue}: {}", ended.output);
+    }
+    let ocsf = tag(&["--format", "ocsf"], input.as_bytes());
+    assert_eq!(ocsf.lines.len(), 1, "OCSF stays strict JSON: {}", ocsf.output);
+    assert_eq!(ocsf.lines[0]["raw_data"], input);
+}
+
+#[test]
+fn an_explanation_names_verdict_outcome_override_and_reason() {
+    let (_, row, _) = examples().remove(0);
+    let ended = tag(&["--explain"], record(&row).to_string().as_bytes());
+    assert_eq!(ended.code, 0);
+    for part in ["hc_phish", "delivered", "transport_rule", "allowed.hc_phish", "OrgLevelAction"] {
+        assert!(ended.output.contains(part), "{part}: {}", ended.output);
+    }
+}
+
+#[test]
+fn what_is_not_built_is_refused_with_what_there_is() {
+    for (arguments, there_is) in [
+        (["--format", "ecs"], "native, ocsf"),
+        (["--format", "leef"], "native, ocsf"),
+        (["--from", "csv"], "auto, streaming, storage"),
+        (["--from", "pigeon"], "auto, streaming, storage"),
+    ] {
+        let ended = tag(&arguments, b"");
+        assert_eq!(ended.code, 2, "{arguments:?}");
+        assert!(ended.errors.contains(there_is), "{}", ended.errors);
+    }
+    let missing = tag(&["/nowhere/mail.ndjson"], b"");
+    assert_eq!(missing.code, 2);
+    assert!(missing.errors.contains("cannot open /nowhere/mail.ndjson"), "{}", missing.errors);
+    let directory = tag(&["/"], b"");
+    assert!(directory.errors.contains("/ is a directory"), "{}", directory.errors);
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_it_quietly() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_postern"))
+        .arg("tag")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let mut stdin = child.stdin.take().unwrap();
+    let line = format!("{}\n", record(&json!({"Subject": "x".repeat(1000)})));
+    // Until the pipe to it breaks, which is when it has gone.
+    while stdin.write_all(line.as_bytes()).is_ok() {}
+    drop(stdin);
+    let mut errors = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+    assert_eq!((child.wait().unwrap().code(), errors.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn memory_stays_flat_through_one_endless_line() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_postern"))
+        .arg("tag")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let record = record(&json!({"Subject": "x".repeat(5000)})).to_string();
+    for count in 0..20_000 {
+        stdin.write_all(if count == 0 { b"[" } else { b"," }).unwrap();
+        stdin.write_all(record.as_bytes()).unwrap();
+    }
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let peak = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+    let kilobytes: String = peak.chars().filter(char::is_ascii_digit).collect();
+    stdin.write_all(b"]").unwrap();
+    drop(stdin);
+    let mut errors = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+    assert!(errors.starts_with("20000 records, 20000 events, 0 rejected"), "{errors}");
+    assert!(child.wait().unwrap().success());
+    assert!(kilobytes.parse::<u64>().unwrap() < 60_000, "100 MB of input took {peak}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_a_file_holds_makes_it_fall(
+        example in 0_usize..47,
+        cuts in proptest::collection::vec((any::<u16>(), any::<u8>(), any::<bool>()), 0..12),
+        ocsf in any::<bool>(),
+    ) {
+        let mut bytes = serde_json::to_vec_pretty(&record(&examples()[example].1)).unwrap();
+        for (place, byte, remove) in cuts {
+            let place = usize::from(place) % bytes.len().max(1);
+            match (remove, bytes.get_mut(place)) {
+                (true, Some(_)) => drop(bytes.drain(place..(place + usize::from(byte)).min(bytes.len()))),
+                (false, Some(there)) => *there = byte,
+                (_, None) => bytes.push(byte),
+            }
+        }
+        let ended = tag(if ocsf { &["--format", "ocsf"] } else { &[] }, &bytes);
+        prop_assert!(ended.code == 0 || ended.code == 1, "{}: {}", ended.code, ended.errors);
+        prop_assert!(!ended.errors.contains("panicked"), "{}", ended.errors);
+    }
+}
