@@ -68,9 +68,9 @@ impl Tickets {
                 secrets: vec![Secret::File(secret)],
                 authorization: None,
                 http: HttpConfig {
-                    header_timeout_ms: 250,
-                    idle_timeout_ms: 250,
-                    total_timeout_ms: 500,
+                    header_timeout_ms: 1000,
+                    idle_timeout_ms: 1000,
+                    total_timeout_ms: 1500,
                     ..HttpConfig::default()
                 },
             }),

@@ -69,7 +69,7 @@ impl Desk {
             journal: MemoryJournal::new(),
             clock: Arc::new(HandClock(AtomicI64::new(1_787_000_000_000))),
             secrets: vec![Secret::File(home.path().join("old"))],
-            http: HttpConfig { header_timeout_ms: 400, ..HttpConfig::default() },
+            http: HttpConfig { header_timeout_ms: 1000, ..HttpConfig::default() },
             home,
         };
         desk.keep("old", OLD);

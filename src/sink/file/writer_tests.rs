@@ -187,3 +187,19 @@ fn a_missing_volume_holds_and_a_full_one_is_tried_again() {
         assert_eq!(error.failure(), expected, "{kind}");
     }
 }
+
+#[test]
+fn a_batch_that_could_not_be_written_is_not_recorded_and_comes_again() {
+    let files = Files::new();
+    let mut writer = files.open(0);
+    writer.append(b"{\"n\":0}\n", 1, NOW).unwrap();
+    // A handle that cannot write stands for a disk that does not.
+    writer.file = File::open(files.path(1)).unwrap();
+    let error = writer.append(b"{\"n\":1}\n", 2, NOW).unwrap_err();
+    assert_eq!(error.failure(), Failure::Retry(None), "{error}");
+    drop(writer);
+    let mut writer = files.open(0);
+    assert_eq!(writer.position(), 1);
+    writer.append(b"{\"n\":1}\n", 2, NOW).unwrap();
+    assert_eq!(files.lines(), ["{\"n\":0}", "{\"n\":1}"]);
+}
