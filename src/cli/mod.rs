@@ -1,6 +1,7 @@
 //! Floor 4: the command line. The list of commands is here, each command in its own file; what a command
 //! does beyond asking and telling is the library's.
 
+pub mod journal;
 pub mod run;
 pub mod shell;
 pub mod tag;
@@ -26,6 +27,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::RunArgs),
+    Journal(journal::JournalArgs),
     Tag(tag::TagArgs),
     Completions(shell::CompletionsArgs),
     Man(shell::ManArgs),
@@ -56,6 +58,7 @@ fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     };
     match cli.command {
         Command::Run(arguments) => run::run(&arguments).into(),
+        Command::Journal(arguments) => journal::run(&arguments).into(),
         Command::Tag(arguments) => tag::run(&arguments).into(),
         Command::Completions(arguments) => shell::completions(&arguments).into(),
         Command::Man(arguments) => shell::man(&arguments).into(),

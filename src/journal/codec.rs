@@ -76,6 +76,16 @@ pub struct EncodedUnit {
 }
 
 impl EncodedUnit {
+    /// Whether nothing that is not durable yet can matter to it: it holds no events, no keys and no cursors, only
+    /// tickets and dead letters. Such a unit may overtake others and is written past the quota, because the
+    /// readers that will free room depend on it.
+    #[must_use]
+    pub fn is_urgent(&self) -> bool {
+        self.events.is_empty()
+            && self.effects.mails_seen.is_empty()
+            && self.effects.cursors.is_empty()
+    }
+
     /// Bytes that the unit will take in the file.
     #[must_use]
     pub fn stored_bytes(&self) -> usize {

@@ -39,6 +39,8 @@ pub struct Embedded {
     shared: Arc<Shared<RealDisk>>,
     queue: Arc<Group<Job>>,
     room: Arc<Semaphore>,
+    /// Room of its own for what must get on while the rest waits.
+    urgent_room: Arc<Semaphore>,
     encoders: Mutex<Vec<Encoder>>,
     watermark: watch::Receiver<Offset>,
     health: Arc<watch::Sender<Health>>,
@@ -120,6 +122,7 @@ impl Embedded {
             health: Arc::clone(&health),
             metrics,
             waiting: Vec::new(),
+            waiting_urgent: Vec::new(),
             last_commit: Duration::ZERO,
             last_company: 0,
             next_tick: Duration::ZERO,
@@ -144,6 +147,7 @@ impl Embedded {
             shared,
             queue,
             room: Arc::new(Semaphore::new(QUEUE_KIB as usize)),
+            urgent_room: Arc::new(Semaphore::new(QUEUE_KIB as usize)),
             encoders: Mutex::default(),
             watermark,
             health,
@@ -204,10 +208,12 @@ impl Journal for Embedded {
         let unit = self.encode(unit)?;
         let bytes = unit.stored_bytes() as u64;
         let weight = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).clamp(1, QUEUE_KIB);
-        let room = Arc::clone(&self.room).acquire_many_owned(weight).await;
+        let urgent = unit.is_urgent();
+        let rooms = if urgent { &self.urgent_room } else { &self.room };
+        let room = Arc::clone(rooms).acquire_many_owned(weight).await;
         let room = room.map_err(|_| JournalError::Closed)?;
         let mut health = self.health.subscribe();
-        let well = health.wait_for(|health| !matches!(health, Health::Full(_))).await;
+        let well = health.wait_for(|health| urgent || !matches!(health, Health::Full(_))).await;
         if let Ok(Health::Poisoned(reason)) = well.as_deref() {
             return Err(JournalError::Poisoned(reason.clone()));
         }
@@ -286,6 +292,9 @@ impl Journal for Embedded {
     }
 }
 
+/// Who waits for a unit, and the room that it takes in the queue.
+type Waiting = (oneshot::Sender<Result<Appended, JournalError>>, OwnedSemaphorePermit);
+
 /// The writer thread's side.
 struct Writer {
     engine: Engine<RealDisk>,
@@ -295,7 +304,8 @@ struct Writer {
     health: Arc<watch::Sender<Health>>,
     metrics: Option<Arc<Metrics>>,
     /// Whose units are staged.
-    waiting: Vec<(oneshot::Sender<Result<Appended, JournalError>>, OwnedSemaphorePermit)>,
+    waiting: Vec<Waiting>,
+    waiting_urgent: Vec<Waiting>,
     last_commit: Duration,
     last_company: usize,
     next_tick: Duration,
@@ -311,19 +321,25 @@ impl Writer {
                 self.linger();
                 self.queue.wait(limit, left)
             } else {
-                // The disk or the quota is full: nothing more is taken until what waits is written.
-                self.queue.wait_for_bytes(u64::MAX, FULL_TICK.min(left));
-                if self.queue.is_closed() { Taken::Closed } else { Taken::Items(Vec::new()) }
+                // The disk or the quota is full: what is urgent overtakes what waits.
+                let taken = self.queue.wait(u64::MAX, FULL_TICK.min(left));
+                if self.queue.is_closed() { Taken::Closed } else { taken }
             };
             let jobs = match taken {
                 Taken::Items(jobs) => jobs,
                 Taken::Closed => return self.finish(),
             };
-            for job in jobs {
-                self.engine.stage_encoded(job.unit);
-                self.waiting.push((job.receipt, job.room));
+            let full = !self.waiting.is_empty();
+            for Job { unit, receipt, room } in jobs {
+                if full && unit.is_urgent() {
+                    self.engine.stage_urgent(unit);
+                    self.waiting_urgent.push((receipt, room));
+                } else {
+                    self.engine.stage_encoded(unit);
+                    self.waiting.push((receipt, room));
+                }
             }
-            let done = self.commit().and_then(|()| self.tick());
+            let done = self.commit_urgent().and_then(|()| self.commit()).and_then(|()| self.tick());
             show_health(&self.health, &self.engine.shared);
             done?;
         }
@@ -336,6 +352,16 @@ impl Writer {
         if self.last_company >= COMPANY && since < linger {
             self.queue.wait_for_bytes(self.engine.shared.config.group_bytes, linger - since);
         }
+    }
+
+    fn commit_urgent(&mut self) -> Result<(), JournalError> {
+        if let Commit::Durable(places) = self.engine.commit_urgent(self.clock.now())? {
+            for ((receipt, room), place) in self.waiting_urgent.drain(..).zip(places) {
+                drop(room);
+                let _ = receipt.send(Ok(place));
+            }
+        }
+        Ok(())
     }
 
     fn commit(&mut self) -> Result<(), JournalError> {
@@ -403,8 +429,9 @@ impl Writer {
     }
 }
 
-/// Different in every life; need not be secret.
-fn seed() -> u64 {
+/// A seed for [`Engine::open`]: different in every life; need not be secret.
+#[must_use]
+pub fn seed() -> u64 {
     use std::hash::{BuildHasher as _, Hasher as _};
     // The keys of these hashers come from the operating system's randomness.
     let keyed = || std::hash::RandomState::new().build_hasher().finish();

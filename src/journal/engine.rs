@@ -22,6 +22,9 @@ use super::{
 };
 use crate::domain::{Cursors, DeadLetter, EventId, TicketRecord, Ticks};
 
+/// How far beyond the quota tickets and dead letters may still be written.
+const URGENT_MARGIN: u64 = 16 << 20;
+
 /// What a commit came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Commit {
@@ -44,6 +47,7 @@ pub struct Engine<D: Disk> {
     pub(super) bytes_since_snapshot: u64,
     written_bytes: u64,
     staged: Vec<EncodedUnit>,
+    urgent: Vec<EncodedUnit>,
     /// Cursors on their own, for a planted defect.
     stray: Vec<EncodedUnit>,
     frame: Vec<u8>,
@@ -154,6 +158,7 @@ impl<D: Disk> Engine<D> {
             bytes_since_snapshot: recovered.replayed_bytes,
             written_bytes: 0,
             staged: Vec::new(),
+            urgent: Vec::new(),
             stray: Vec::new(),
             frame: Vec::new(),
             closed: false,
@@ -238,6 +243,43 @@ impl<D: Disk> Engine<D> {
                 Ok(Commit::Full(reason))
             }
             Err((error, _)) => Err(self.refused(error)),
+        }
+    }
+
+    /// Takes a unit that [`EncodedUnit::is_urgent`] into the next [`Engine::commit_urgent`].
+    pub fn stage_urgent(&mut self, unit: EncodedUnit) {
+        debug_assert!(unit.is_urgent(), "only what depends on nothing may overtake");
+        self.urgent.push(unit);
+    }
+
+    /// Writes what was staged as urgent ahead of everything else, past the quota and with the help of the
+    /// reserve: the readers that make room depend on it.
+    pub fn commit_urgent(&mut self, now: Ticks) -> Result<Commit, JournalError> {
+        self.shared.check()?;
+        let mut group = std::mem::take(&mut self.urgent);
+        if group.is_empty() {
+            return Ok(Commit::Durable(Vec::new()));
+        }
+        let coming: usize = group.iter().map(EncodedUnit::stored_bytes).sum();
+        let after = self.shared.bytes.load(Ordering::Relaxed) + coming as u64;
+        if after > self.shared.config.quota_bytes.saturating_add(URGENT_MARGIN) {
+            self.urgent = group;
+            return Ok(Commit::Full("the journal is far beyond its quota".to_owned()));
+        }
+        loop {
+            match self.write_group(group, now) {
+                Ok(appended) => return Ok(Commit::Durable(appended)),
+                Err((WriteError::Full(cause), again)) => {
+                    group = again;
+                    let reason = format!("the disk is full: {cause}");
+                    lock(&self.shared.wellness).disk_full.get_or_insert(reason.clone());
+                    if !self.shared.spend_reserve() {
+                        self.urgent = group;
+                        return Ok(Commit::Full(reason));
+                    }
+                }
+                Err((error, _)) => return Err(self.refused(error)),
+            }
         }
     }
 

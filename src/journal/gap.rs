@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::port::Offset;
-use crate::domain::{Arrival, Decision, Event, EventId, Gap, GapCause, Kind, Raw, Table, Ticks};
+use crate::domain::{Event, Gap, GapCause, Ticks};
+use crate::normalize::{Context, SIZE_CAP, gap_event};
 
 /// The source that the journal's own gap records name.
 pub(crate) const JOURNAL: &str = "journal";
@@ -41,29 +42,13 @@ pub(crate) fn repaired(segment: &str, from: Offset, to: Offset, now: Ticks) -> E
 }
 
 fn event(gap: &Gap, now: Ticks) -> Event {
-    let raw = serde_json::to_vec(gap).unwrap_or_default();
-    let mut hasher = blake3::Hasher::new();
-    for part in [&gap.source, &gap.what, &gap.from, &gap.to] {
-        hasher.update(part.as_bytes()).update(&[0]);
-    }
-    let mut id = [0; 16];
-    hasher.finalize_xof().fill(&mut id);
-    let end = u32::try_from(raw.len()).unwrap_or_default();
-    Event {
-        id: EventId(id),
-        kind: Kind::Gap,
-        table: Table::Other("gap".into()),
+    let context = Context {
         tenant: Arc::from(""),
         source: Arc::from(JOURNAL),
-        occurred: Some(now),
-        observed: None,
         ingested: Some(now),
-        arrival: Some(Arrival::Live),
-        key: None,
-        recipient: None,
-        decision: Decision::default(),
-        issues: Vec::new(),
-        raw: Raw::from(raw),
-        row: (0, end),
-    }
+        normal_lag_seconds: 0,
+        backfill: false,
+        size_cap: SIZE_CAP,
+    };
+    Event { occurred: Some(now), ..gap_event(gap, &context) }
 }

@@ -21,6 +21,7 @@ pub mod port;
 mod positions;
 pub mod real;
 mod recovery;
+pub mod repair;
 mod scan;
 mod segment;
 mod shared;
@@ -29,7 +30,9 @@ mod state;
 mod sync;
 #[cfg(test)]
 mod tests;
+pub mod tools;
 mod view;
+mod walk;
 pub mod watermark;
 
 pub use clock::{Clock, SystemClock};

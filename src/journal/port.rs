@@ -185,7 +185,9 @@ pub struct JournalStat {
 /// The journal.
 ///
 /// Order: units become durable in the order in which [`Journal::append`] accepted them, and a later unit is
-/// never durable without the earlier ones. Nobody is shown an event (by [`Journal::read`] or
+/// never durable without the earlier ones. The exception is a unit with nothing but tickets, dead letters and
+/// resolutions: it may overtake units that wait because the journal is full, and is written past the quota,
+/// because the readers that make room cannot get on without it. Nobody is shown an event (by [`Journal::read`] or
 /// [`Journal::watermark`]) before it is durable.
 #[async_trait]
 pub trait Journal: Send + Sync + 'static {
@@ -201,7 +203,8 @@ pub trait Journal: Send + Sync + 'static {
     /// abandoned), so that their records are not taken for duplicates when they are fetched again.
     fn withdraw(&self, _keys: &[EventId]) {}
 
-    /// Queues a unit: waits while the queue, the quota or the disk is full (that is the back-pressure), then
+    /// Queues a unit: waits while the queue, the quota or the disk is full (that is the back-pressure; a unit
+    /// with nothing but tickets, dead letters and resolutions does not wait for the quota), then
     /// returns a receipt that resolves when the unit is durable. Cancel-safe: dropped before it returns,
     /// nothing was queued.
     async fn append(&self, unit: Unit) -> Result<Receipt, JournalError>;

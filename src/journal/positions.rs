@@ -115,10 +115,6 @@ impl<F: DiskFile> PositionsLog<F> {
     pub(crate) const fn number(&self) -> u64 {
         self.number
     }
-
-    pub(crate) const fn length(&self) -> u64 {
-        self.length
-    }
 }
 
 /// The last good record of a file, if there is one. A file that cannot be read holds nothing.

@@ -61,8 +61,8 @@ pub(crate) struct Recovered<D: Disk> {
 #[derive(Debug, Default)]
 pub(crate) struct Files {
     pub(crate) segments: Vec<(u64, u64, String, u64)>,
-    snapshots: Vec<(u64, String)>,
-    positions: Vec<(u64, String)>,
+    pub(crate) snapshots: Vec<(u64, String)>,
+    pub(crate) positions: Vec<(u64, String)>,
     temporary: Vec<String>,
 }
 
@@ -92,7 +92,7 @@ impl Files {
         self.segments.is_empty() && self.snapshots.is_empty() && self.positions.is_empty()
     }
 
-    fn highest_number(&self) -> u64 {
+    pub(crate) fn highest_number(&self) -> u64 {
         let segments = self.segments.iter().map(|(number, ..)| *number);
         let snapshots = self.snapshots.iter().map(|(number, _)| *number);
         let positions = self.positions.iter().map(|(number, _)| *number);
@@ -102,13 +102,13 @@ impl Files {
 
 /// A segment with its header, in the course of judging.
 #[derive(Debug, Clone)]
-struct Candidate {
-    header: SegmentHeader,
-    header_crc: u32,
-    name: String,
-    bytes: u64,
+pub(crate) struct Candidate {
+    pub(crate) header: SegmentHeader,
+    pub(crate) header_crc: u32,
+    pub(crate) name: String,
+    pub(crate) bytes: u64,
     /// The header cannot be read; what is known comes from the name.
-    headless: bool,
+    pub(crate) headless: bool,
 }
 
 /// The id of the journal in `disk`: `None` where there is no journal.
@@ -211,10 +211,10 @@ fn remove_all<D: Disk>(disk: &D, names: &[String]) -> Result<(), OpenError> {
     disk.sync_directory().map_err(OpenError::io("sync the journal's directory"))
 }
 
-type Snapshots = (Option<Snapshot>, Vec<Kept>, Vec<String>);
+pub(crate) type Snapshots = (Option<Snapshot>, Vec<Kept>, Vec<String>);
 
 /// The newest snapshot that can be read, all that can be read (oldest first), and the names of the others.
-fn read_snapshots<D: Disk>(disk: &D, files: &Files) -> Result<Snapshots, OpenError> {
+pub(crate) fn read_snapshots<D: Disk>(disk: &D, files: &Files) -> Result<Snapshots, OpenError> {
     let mut newest = None;
     let mut kept = Vec::new();
     let mut bad = Vec::new();
@@ -242,13 +242,17 @@ fn read_snapshots<D: Disk>(disk: &D, files: &Files) -> Result<Snapshots, OpenErr
     Ok((newest, kept, bad))
 }
 
-fn newest_positions<D: Disk>(disk: &D, files: &Files, snapshot: Option<&Snapshot>) -> Positions {
+pub(crate) fn newest_positions<D: Disk>(
+    disk: &D,
+    files: &Files,
+    snapshot: Option<&Snapshot>,
+) -> Positions {
     let from_files = files.positions.iter().filter_map(|(_, name)| read_positions(disk, name));
     let from_snapshot = snapshot.map(|snapshot| snapshot.positions.clone());
     from_files.chain(from_snapshot).max_by_key(|positions| positions.serial).unwrap_or_default()
 }
 
-fn read_headers<D: Disk>(disk: &D, files: &Files) -> Result<Vec<Candidate>, OpenError> {
+pub(crate) fn read_headers<D: Disk>(disk: &D, files: &Files) -> Result<Vec<Candidate>, OpenError> {
     let mut candidates = Vec::with_capacity(files.segments.len());
     for (number, first_offset, name, bytes) in &files.segments {
         let file = disk.open(name).map_err(OpenError::io(format!("open {name}")))?;
@@ -277,18 +281,23 @@ fn read_headers<D: Disk>(disk: &D, files: &Files) -> Result<Vec<Candidate>, Open
         let (name, bytes) = (name.clone(), *bytes);
         candidates.push(Candidate { header, header_crc, name, bytes, headless });
     }
+    // By place, not by number: a repaired segment has a new number.
+    candidates.sort_by_key(|candidate| {
+        let header = &candidate.header;
+        (header.first_offset, header.first_sequence, header.number)
+    });
     Ok(candidates)
 }
 
 /// Takes out the segments that a recovery has copied into another one.
-fn take_replaced(candidates: &mut Vec<Candidate>) -> Vec<String> {
+pub(crate) fn take_replaced(candidates: &mut Vec<Candidate>) -> Vec<String> {
     let replaced: BTreeSet<u64> =
         candidates.iter().map(|candidate| candidate.header.replaces).filter(|n| *n > 0).collect();
     take_if(candidates, |candidate| replaced.contains(&candidate.header.number))
 }
 
 /// Takes out the segments that were given up before the snapshot was written; never the last.
-fn take_below(candidates: &mut Vec<Candidate>, cut: u64) -> Vec<String> {
+pub(crate) fn take_below(candidates: &mut Vec<Candidate>, cut: u64) -> Vec<String> {
     let followers: Vec<u64> =
         candidates.iter().skip(1).map(|candidate| candidate.header.first_offset).collect();
     let mut nexts = followers.into_iter();

@@ -43,7 +43,6 @@ pub(crate) enum Ending {
 pub(crate) struct Scanned {
     pub(crate) end: SegmentEnd,
     pub(crate) index: Vec<IndexEntry>,
-    pub(crate) frames: u64,
     pub(crate) ending: Ending,
 }
 
@@ -161,7 +160,6 @@ pub(crate) fn scan<F: DiskFile, E: From<io::Error>>(
     let mut reader = FrameReader::new(file, header.salt, planted)?;
     let trailer = Trailer::read(file, header.salt)?;
     let mut chain = super::segment::Chain::resume(*header, header_crc, planted);
-    let mut frames = 0;
     let length = reader.length();
     let ending = loop {
         let at = chain.end.frames_end;
@@ -173,7 +171,6 @@ pub(crate) fn scan<F: DiskFile, E: From<io::Error>>(
                 Ok(()) => {
                     visit(found)?;
                     chain.advance(&found.header);
-                    frames += 1;
                     continue;
                 }
                 // It is valid in itself, so it was durable, and something in front of it is gone.
@@ -193,7 +190,7 @@ pub(crate) fn scan<F: DiskFile, E: From<io::Error>>(
             None => Ending::Torn { bytes: length - at },
         };
     };
-    Ok(Scanned { end: chain.end, index: chain.index, frames, ending })
+    Ok(Scanned { end: chain.end, index: chain.index, ending })
 }
 
 /// Reads and checks a segment's header.
