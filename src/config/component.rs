@@ -103,6 +103,7 @@ pub fn sink(name: &str, node: &Node<'_>) -> Result<Option<SinkConfig>, Vec<Confi
             keys.ticket(&filter);
             keys.own(&own).map(SinkKind::Ticket)
         }
+        Some("kafka") => keys.own(&own).map(|config| SinkKind::Kafka(config, format)),
         Some("stdout") => keys.own::<NoKeys>(&own).map(|_| SinkKind::Stdout(format)),
         _ => None,
     };

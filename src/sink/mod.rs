@@ -1,11 +1,13 @@
 //! Floor 3: where events go to. One file per far end, and the one list of them all.
 
 pub mod file;
+pub mod kafka;
 pub mod stdout;
 
 use std::sync::Arc;
 
 pub use self::file::{FileConfig, FileSink};
+pub use self::kafka::{KafkaConfig, KafkaSink};
 pub use self::stdout::StdoutSink;
 use crate::journal::{Clock, Journal};
 use crate::pipeline::{AdapterError, Sink};
@@ -17,6 +19,8 @@ use crate::ticket::{TicketConfig, TicketSink};
 pub enum SinkKind {
     /// Rotated files.
     File(FileConfig, Format),
+    /// A Kafka topic.
+    Kafka(KafkaConfig, Format),
     /// Standard output.
     Stdout(Format),
     /// Tickets.
@@ -24,7 +28,7 @@ pub enum SinkKind {
 }
 
 /// The words of `type` in `[sink.<name>]`.
-pub const TYPES: [&str; 3] = ["file", "stdout", "ticket"];
+pub const TYPES: [&str; 4] = ["file", "kafka", "stdout", "ticket"];
 
 /// Makes the sink `name`. Connects to nothing.
 ///
@@ -39,6 +43,9 @@ pub fn build(
     Ok(match kind {
         SinkKind::File(config, format) => {
             Box::new(FileSink::new(name, config, format, Arc::clone(clock)))
+        }
+        SinkKind::Kafka(config, format) => {
+            Box::new(KafkaSink::new(name, config, format, Arc::clone(journal))?)
         }
         SinkKind::Stdout(format) => Box::new(StdoutSink::new(name, format)),
         SinkKind::Ticket(config) => {
