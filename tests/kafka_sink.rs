@@ -32,7 +32,6 @@ use postern::sink::kafka::{Compression, Delivery, KafkaConfig, KafkaSink};
 use rdkafka::message::{Headers as _, Message as _, OwnedMessage};
 
 use conformance::event;
-use kafka::Broker;
 use kafka_proxy::{END_TXN, Fate, Proxy};
 use shelf_journal::ShelfJournal;
 
