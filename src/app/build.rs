@@ -3,10 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{SinkConfig, SourceConfig};
-use crate::journal::{Clock, Journal};
+use super::exit::Exit;
+use crate::config::{Config, SinkConfig, SourceConfig};
+use crate::journal::{Clock, Embedded, Journal};
+use crate::normalize;
 use crate::pipeline::deliver::SinkSettings;
-use crate::pipeline::{AdapterError, Sink, Source};
+use crate::pipeline::intake::SourceSettings;
+use crate::pipeline::metrics::Metrics;
+use crate::pipeline::{AdapterError, Sink, Source, chain};
 
 /// How long a sink on hold waits before it probes again.
 const HOLD_PROBE: Duration = Duration::from_secs(60);
@@ -45,6 +49,41 @@ pub fn sink(
         &surroundings.journal,
         &surroundings.clock,
     )
+}
+
+/// Opens the journal: takes the directory's lock and recovers what the last life left.
+///
+/// # Errors
+/// The exit code that the failure means; the log says why.
+pub async fn journal(
+    config: &Config,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+) -> Result<Arc<dyn Journal>, Exit> {
+    let (directory, settings) = (config.data_dir.clone(), config.journal.clone());
+    let open = move || Embedded::open_measured(&directory, settings, clock, Some(metrics));
+    match tokio::task::spawn_blocking(open).await {
+        Ok(Ok(journal)) => Ok(Arc::new(journal)),
+        Ok(Err(error)) => {
+            tracing::error!("{}", chain(&error));
+            Err(Exit::of_open(error.exit_code()))
+        }
+        Err(error) => {
+            tracing::error!(error = %error, "opening the journal was cut off");
+            Err(Exit::Defect)
+        }
+    }
+}
+
+/// What the pipeline has to know about a source.
+#[must_use]
+pub fn source_settings(config: &SourceConfig) -> SourceSettings {
+    SourceSettings {
+        name: config.name.as_str().into(),
+        tenant: Arc::clone(&config.tenant),
+        normal_lag_seconds: i64::try_from(config.normal_lag_seconds).unwrap_or(i64::MAX),
+        size_cap: normalize::SIZE_CAP,
+    }
 }
 
 /// What the pipeline has to know about a sink.

@@ -2,12 +2,15 @@
 //! every task; what the parts do is theirs.
 
 pub mod build;
+pub mod check;
 pub mod crew;
 pub mod exit;
 mod failpoint;
+mod life;
 pub mod log;
 pub mod ops;
 pub mod reload;
+mod send_test;
 pub mod signals;
 
 use std::path::PathBuf;
@@ -30,7 +33,7 @@ pub fn run(files: &[PathBuf]) -> Exit {
             return Exit::Usage;
         }
     };
-    let _logging = match log::Logging::start(&config.log) {
+    let logging = match log::Logging::start(&config.log) {
         Ok(logging) => logging,
         Err(error) => {
             eprintln!("log.filter or {}: {error}", log::VARIABLE);
@@ -45,7 +48,7 @@ pub fn run(files: &[PathBuf]) -> Exit {
             return Exit::Disk;
         }
     };
-    let exit = runtime.block_on(async { Exit::Ok });
+    let exit = runtime.block_on(life::live(config, files, &logging));
     runtime.shutdown_timeout(RUNTIME_END);
     tracing::info!(code = exit.code(), "ended");
     exit

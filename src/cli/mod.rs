@@ -1,6 +1,7 @@
 //! Floor 4: the command line. The list of commands is here, each command in its own file; what a command
 //! does beyond asking and telling is the library's.
 
+pub mod check;
 pub mod journal;
 pub mod run;
 pub mod shell;
@@ -27,8 +28,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::RunArgs),
-    Journal(journal::JournalArgs),
+    Check(check::CheckArgs),
     Tag(tag::TagArgs),
+    Journal(journal::JournalArgs),
     Completions(shell::CompletionsArgs),
     Man(shell::ManArgs),
 }
@@ -59,6 +61,7 @@ fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     match cli.command {
         Command::Run(arguments) => run::run(&arguments).into(),
         Command::Journal(arguments) => journal::run(&arguments).into(),
+        Command::Check(arguments) => check::run(&arguments).into(),
         Command::Tag(arguments) => tag::run(&arguments).into(),
         Command::Completions(arguments) => shell::completions(&arguments).into(),
         Command::Man(arguments) => shell::man(&arguments).into(),

@@ -1,8 +1,7 @@
 //! `postern run`: the daemon, from the command line's side. Its life is in `app`.
 
 use super::ConfigArgs;
-use crate::app::Exit;
-use crate::config::Config;
+use crate::app::{self, Exit};
 
 /// Run the daemon: fetch, journal, deliver
 ///
@@ -17,12 +16,5 @@ pub struct RunArgs {
 /// `postern run`.
 #[must_use]
 pub fn run(arguments: &RunArgs) -> Exit {
-    let _config = match Config::load(&arguments.config.config) {
-        Ok(config) => config,
-        Err(errors) => {
-            eprintln!("{errors}");
-            return Exit::Usage;
-        }
-    };
-    Exit::Ok
+    app::run(&arguments.config.config)
 }
