@@ -10,10 +10,14 @@
 )]
 
 use postern::domain::{
-    Chunk, Decision, Effect, Event, Flag, Position, Raw, Shape, Table, Tag, Ticks,
+    Chunk, Decision, Direction, Effect, Event, Flag, Level, Position, Raw, Shape, Table, Tag, Ticks,
 };
 use postern::normalize::{Column, Context, Normalized, Row, SIZE_CAP, each};
 use postern::tagging;
+use postern::tagging::judge::{Because, Facts, Witness, judge};
+use postern::tagging::outcome::of_words;
+use postern::tagging::overrides::{Asked, asked_for};
+use postern::tagging::verdict::{Classes, Found, Tier};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -218,6 +222,97 @@ fn a_policy_text_with_several_policies_is_kept_whole_and_flagged() {
     assert!(decision.flags.contains(Flag::SeveralPolicies));
     assert_eq!(decision.overrides[0].kind.as_str(), "ip_list");
     assert_eq!(&*decision.overrides[0].policy, "Connection policy; Exchange transport rule");
+}
+
+/// A witness with nothing to show.
+struct Silent;
+
+impl Witness for Silent {
+    fn asked(&self, _: Level) -> Because {
+        Because::new()
+    }
+    fn verdict(&self) -> Because {
+        Because::new()
+    }
+    fn latest(&self) -> Because {
+        Because::new()
+    }
+    fn outcome(&self) -> Because {
+        Because::new()
+    }
+    fn bulk_level(&self) -> Because {
+        Because::new()
+    }
+}
+
+/// Judges mail whose record says of each override whether it decided: level, direction, policy, final.
+fn judged(
+    classes: Classes,
+    outcome: (&str, &str),
+    overrides: &[(Level, Direction, &str, bool)],
+) -> Decision {
+    let asked = overrides.iter().map(|(level, direction, policy, decided)| Asked {
+        decided: Some(*decided),
+        ..asked_for(*level, Some(*direction), policy)
+    });
+    let facts = Facts {
+        outbound: false,
+        asked: asked.collect(),
+        at_delivery: Found { classes, inferred: false, scl: None },
+        latest: None,
+        outcome: of_words(Some(outcome.0), Some(outcome.1)),
+        bulk_level: None,
+    };
+    judge(&facts, &Silent)
+}
+
+#[test]
+fn where_the_record_says_which_override_decided_the_others_did_nothing() {
+    const ETR: &str = "Exchange transport rule";
+    let high = Classes { phish: Some(Tier::High), ..Classes::default() };
+    let malware = Classes { malware: true, ..Classes::default() };
+    let (tenant, user) = (Level::Tenant, Level::User);
+    let effects = |decision: &Decision| -> Vec<(&str, Option<&str>, bool)> {
+        let effects = decision.overrides.iter();
+        effects.map(|o| (o.effect.as_str(), o.why.map(|why| why.as_str()), o.primary)).collect()
+    };
+    // M1: the block did not decide, and the verdict may be its own.
+    let m1 = judged(high, ("Blocked", "Quarantine"), &[(tenant, Direction::Block, ETR, false)]);
+    assert_eq!(words(&m1), ["override.block"]);
+    assert_eq!(effects(&m1), [("unknown", Some("not_final"), true)]);
+    // M2 to M5: without overrides only mail that came in says something.
+    let phish = Classes { phish: Some(Tier::Normal), ..Classes::default() };
+    assert!(words(&judged(high, ("Delivered", "JunkFolder"), &[])).is_empty());
+    assert_eq!(words(&judged(phish, ("Delivered", "Inbox"), &[])), ["no_override.delivered.phish"]);
+    assert!(words(&judged(phish, ("DeliveredAsSpam", "JunkFolder"), &[])).is_empty());
+    assert!(words(&judged(malware, ("Blocked", "Quarantine"), &[])).is_empty());
+    // M6: the rule decided.
+    let m6 = judged(high, ("Delivered", "Inbox"), &[(tenant, Direction::Allow, ETR, true)]);
+    assert_eq!(words(&m6), ["allowed.hc_phish", "override.allow", "override.harmful"]);
+    assert_eq!(effects(&m6), [("effective", None, true)]);
+    // M7: of two allows the user's decided.
+    let m7 = judged(
+        high,
+        ("Delivered", "Inbox"),
+        &[
+            (tenant, Direction::Allow, "Connection policy", false),
+            (user, Direction::Allow, "Sender address list", true),
+        ],
+    );
+    assert!(words(&m7).contains(&"allowed.hc_phish"));
+    assert_eq!(
+        effects(&m7),
+        [("ineffective", Some("not_final"), false), ("effective", None, true)]
+    );
+    // M9: the filter blocked it anyway.
+    let common = "Antimalware policy block by file type";
+    let m9 =
+        judged(malware, ("Blocked", "Quarantine"), &[(tenant, Direction::Block, common, false)]);
+    assert!(words(&m9).contains(&"override.block"));
+    assert_eq!(effects(&m9), [("ineffective", Some("not_final"), true)]);
+    // One that did not decide and no verdict to speak of: never harmful, whatever was found.
+    let only = judged(high, ("Delivered", "Inbox"), &[(tenant, Direction::Allow, ETR, false)]);
+    assert_eq!(words(&only), ["override.allow", "override.ineffective"]);
 }
 
 /// The values of an example's row, each with its letters in another case and blanks around it, as text.
