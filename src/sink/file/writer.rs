@@ -271,9 +271,14 @@ fn sequences(stem: &str, directory: &Path) -> Result<Vec<u64>, FileError> {
 
 fn make_directory(path: &Path) -> Result<(), FileError> {
     match fs::create_dir(path) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        made => made.map_err(FileError::io("make the directory", path)),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
+        made => made.map_err(FileError::io("make the directory", path))?,
     }
+    // Its name must survive a power cut, or all that is synced inside would be lost with it.
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    let failed = || FileError::io("sync the directory", parent);
+    File::open(parent).map_err(failed())?.sync_all().map_err(failed())
 }
 
 fn open_file(path: &Path, fresh: bool) -> Result<File, FileError> {
