@@ -26,7 +26,7 @@ use std::time::Duration;
 use postern::cloud::http::HttpConfig;
 use postern::cloud::secret::Secret;
 use postern::domain::{Failure, TicketState, Ticks};
-use postern::journal::{Clock, Journal};
+use postern::journal::{Clock, Embedded, Journal, JournalConfig};
 use postern::pipeline::{Sent, Sink};
 use postern::ticket::{FarEndConfig, TicketConfig, TicketSink, WebhookConfig};
 use tempfile::TempDir;
@@ -84,6 +84,10 @@ impl Desk {
     }
 
     fn sink(&self) -> TicketSink {
+        self.sink_on(self.journal.clone())
+    }
+
+    fn sink_on(&self, journal: Arc<dyn Journal>) -> TicketSink {
         let config = TicketConfig {
             policy: "allowed_mail".to_owned(),
             portal: "https://security.microsoft.com".to_owned(),
@@ -94,7 +98,7 @@ impl Desk {
                 http: self.http.clone(),
             }),
         };
-        TicketSink::new("tickets", config, self.journal.clone(), self.clock.clone()).unwrap()
+        TicketSink::new("tickets", config, journal, self.clock.clone()).unwrap()
     }
 }
 
@@ -351,4 +355,36 @@ async fn a_far_end_that_never_answers_is_left_at_the_deadline() {
     let sent = tokio::time::timeout(limit, sink.deliver(&one)).await.expect("ends by itself");
     assert!(matches!(sent.unwrap().as_slice(), [Sent::Retry { after: None, .. }]));
     assert_eq!(desk.journal.tickets("tickets")[0].state, TicketState::Unknown);
+}
+
+/// Row I8 of the fault matrix, on the real journal: what it was told is what the next life finds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_real_journal_remembers_tickets_and_open_questions_through_a_restart() {
+    let desk = Desk::new().await;
+    let folder = desk.home.path().join("journal");
+    let open = || {
+        let config = JournalConfig { reserve_bytes: 0, ..JournalConfig::default() };
+        Arc::new(Embedded::open(&folder, config, desk.clock.clone()).unwrap())
+    };
+    desk.server.plan([Conduct::Well, Conduct::LoseAnswer]);
+    let journal = open();
+    let mut sink = desk.sink_on(journal.clone());
+    sink.open(0).await.unwrap();
+    let sent = sink.deliver(&batch(0, 2)).await.unwrap();
+    assert!(matches!(sent.as_slice(), [Sent::Delivered, Sent::Retry { .. }]), "{sent:?}");
+    drop(sink);
+    journal.close().await.unwrap();
+    drop(journal);
+    for life in 0..2 {
+        let journal = open();
+        let mut sink = desk.sink_on(journal.clone());
+        sink.open(0).await.unwrap();
+        assert_eq!(sink.deliver(&batch(0, 2)).await.unwrap(), vec![Sent::Delivered; 2]);
+        drop(sink);
+        journal.close().await.unwrap();
+        let requests = desk.server.requests();
+        assert_eq!(requests.len(), 3, "one resend in all, life {life}");
+        assert_eq!(requests[1].headers["webhook-id"], requests[2].headers["webhook-id"]);
+    }
+    assert_eq!(desk.server.tickets().len(), 2);
 }
