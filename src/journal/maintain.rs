@@ -122,25 +122,22 @@ impl<D: Disk> Engine<D> {
         let retention = i64::from(self.shared.config.retention_days) * 86_400;
         let expired = now.plus_seconds(-retention);
         let pressure = self.under_pressure();
-        let active = self.active.as_ref().map(|active| active.chain.header.number);
         self.shared.view.with_segments(|segments| {
             let may_go = |segment: &&Segment| {
-                Some(segment.number) != active
-                    && segment.end.next_offset <= floor
-                    && (pressure || segment.end.last_at < expired)
+                segment.end.next_offset <= floor && (pressure || segment.end.last_at < expired)
             };
-            let last = segments.iter().take_while(may_go).last();
+            // The last one stays even when it is sealed and the next could not be begun: a start needs one.
+            let all_but_last = segments.len().saturating_sub(1);
+            let last = segments.iter().take(all_but_last).take_while(may_go).last();
             last.map_or(0, |segment| segment.end.next_offset)
         })
     }
 
     fn remove_below(&mut self, cut: Offset) -> Result<(), WriteError> {
-        let active = self.active.as_ref().map(|active| active.chain.header.number);
         let gone = self.shared.view.with_segments(|segments| {
-            let goes = |segment: &Segment| {
-                Some(segment.number) != active && segment.end.next_offset <= cut
-            };
-            let count = segments.iter().take_while(|segment| goes(segment)).count();
+            let all_but_last = segments.len().saturating_sub(1);
+            let below = segments.iter().take(all_but_last);
+            let count = below.take_while(|segment| segment.end.next_offset <= cut).count();
             segments.drain(..count).collect::<Vec<_>>()
         });
         for segment in &gone {

@@ -11,6 +11,7 @@
 //! not check; the record with the highest serial number counts, of all files and the snapshot.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use serde::{Deserialize, Serialize};
 
@@ -117,19 +118,23 @@ impl<F: DiskFile> PositionsLog<F> {
     }
 }
 
-/// The last good record of a file, if there is one. A file that cannot be read holds nothing.
-pub(crate) fn read_positions<D: Disk>(disk: &D, name: &str) -> Option<Positions> {
-    let file = disk.open(name).ok()?;
-    let length = usize::try_from(file.length().ok()?).ok()?.min(64 << 20);
+/// The last good record of a file, if there is one. An error is the disk's, not the file's.
+pub(crate) fn read_positions<D: Disk>(disk: &D, name: &str) -> io::Result<Option<Positions>> {
+    let file = disk.open(name)?;
+    let length = usize::try_from(file.length()?).unwrap_or(usize::MAX).min(64 << 20);
     let mut bytes = vec![0; length];
-    let read = read_full(&file, &mut bytes, 0).ok()?;
-    let mut rest = Take(bytes.get(..read)?);
+    let read = read_full(&file, &mut bytes, 0)?;
+    Ok(last_record(bytes.get(..read).unwrap_or_default()))
+}
+
+fn last_record(bytes: &[u8]) -> Option<Positions> {
+    let mut rest = Take(bytes);
     let magic = rest.array::<8>()?;
     let salt = rest.u64()?;
     if magic != MAGIC {
         return None;
     }
-    debug_assert_eq!(read - rest.0.len(), HEAD, "the head's length");
+    debug_assert_eq!(bytes.len() - rest.0.len(), HEAD, "the head's length");
     let mut last = None;
     while let Some(positions) = next_record(&mut rest, salt) {
         last = Some(positions);

@@ -144,13 +144,18 @@ pub(crate) fn recover<D: Disk>(
         return Ok(None);
     }
     let (snapshot, snapshots, bad_snapshots) = read_snapshots(&**disk, &files)?;
-    let positions = newest_positions(&**disk, &files, snapshot.as_ref());
+    let positions = newest_positions(&**disk, &files, snapshot.as_ref())?;
+    if files.segments.is_empty() && files.snapshots.is_empty() && positions.readers.is_empty() {
+        // A first start that was interrupted: the positions file is made before the first segment.
+        let names: Vec<String> = files.positions.into_iter().map(|(_, name)| name).collect();
+        remove_all(&**disk, &[files.temporary, names].concat())?;
+        return Ok(None);
+    }
     let mut candidates = read_headers(&**disk, &files)?;
     let mut leftovers = files.temporary.clone();
     leftovers.extend(bad_snapshots);
     leftovers.extend(take_replaced(&mut candidates));
-    let cut = snapshot.as_ref().map_or(0, |snapshot| snapshot.cut);
-    leftovers.extend(take_below(&mut candidates, cut));
+    leftovers.extend(take_below(&mut candidates, snapshot.as_ref()));
     let journal = candidates.iter().find(|candidate| !candidate.headless);
     let Some(journal) = journal.map(|candidate| candidate.header.journal) else {
         return Err(OpenError::Damaged {
@@ -229,6 +234,10 @@ pub(crate) fn read_snapshots<D: Disk>(disk: &D, files: &Files) -> Result<Snapsho
             Err(BadSnapshot::TooNew(found)) => {
                 return Err(OpenError::TooNew { file: name.clone(), found, known: 1 });
             }
+            // What cannot be read now may be read later: only what was read can be judged.
+            Err(BadSnapshot::Unread(cause)) => {
+                return Err(OpenError::Io { action: format!("read {name}"), cause });
+            }
             Err(BadSnapshot::Damaged(detail)) => {
                 tracing::warn!(snapshot = %name, %detail, "a snapshot is damaged; an older one is used");
                 bad.push(name.clone());
@@ -246,10 +255,15 @@ pub(crate) fn newest_positions<D: Disk>(
     disk: &D,
     files: &Files,
     snapshot: Option<&Snapshot>,
-) -> Positions {
-    let from_files = files.positions.iter().filter_map(|(_, name)| read_positions(disk, name));
-    let from_snapshot = snapshot.map(|snapshot| snapshot.positions.clone());
-    from_files.chain(from_snapshot).max_by_key(|positions| positions.serial).unwrap_or_default()
+) -> Result<Positions, OpenError> {
+    let mut newest = snapshot.map(|snapshot| snapshot.positions.clone()).unwrap_or_default();
+    for (_, name) in &files.positions {
+        let found = read_positions(disk, name).map_err(OpenError::io(format!("read {name}")))?;
+        if let Some(found) = found.filter(|found| found.serial >= newest.serial) {
+            newest = found;
+        }
+    }
+    Ok(newest)
 }
 
 pub(crate) fn read_headers<D: Disk>(disk: &D, files: &Files) -> Result<Vec<Candidate>, OpenError> {
@@ -296,12 +310,19 @@ pub(crate) fn take_replaced(candidates: &mut Vec<Candidate>) -> Vec<String> {
     take_if(candidates, |candidate| replaced.contains(&candidate.header.number))
 }
 
-/// Takes out the segments that were given up before the snapshot was written; never the last.
-pub(crate) fn take_below(candidates: &mut Vec<Candidate>, cut: u64) -> Vec<String> {
-    let followers: Vec<u64> =
-        candidates.iter().skip(1).map(|candidate| candidate.header.first_offset).collect();
+/// Takes out the segments that were given up before the snapshot was written; never the last. Frames without
+/// events move no offset, so the frames' own count must be below the snapshot's, too.
+pub(crate) fn take_below(
+    candidates: &mut Vec<Candidate>,
+    snapshot: Option<&Snapshot>,
+) -> Vec<String> {
+    let (offset, sequence) = snapshot.map_or((0, 0), |known| (known.cut, known.next_sequence));
+    let followers: Vec<SegmentHeader> =
+        candidates.iter().skip(1).map(|candidate| candidate.header).collect();
     let mut nexts = followers.into_iter();
-    take_if(candidates, |_| nexts.next().is_some_and(|next| next <= cut))
+    take_if(candidates, |_| {
+        nexts.next().is_some_and(|n| n.first_offset <= offset && n.first_sequence <= sequence)
+    })
 }
 
 fn take_if(

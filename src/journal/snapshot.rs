@@ -80,10 +80,9 @@ impl Snapshot {
     /// Reads one; says what is wrong with it otherwise.
     pub(crate) fn read<D: Disk>(disk: &D, name: &str) -> Result<Self, BadSnapshot> {
         let damaged = |detail: &str| BadSnapshot::Damaged(detail.to_owned());
-        let io = |error: std::io::Error| BadSnapshot::Damaged(error.to_string());
-        let file = disk.open(name).map_err(io)?;
+        let file = disk.open(name).map_err(BadSnapshot::Unread)?;
         let mut head = vec![0; HEAD];
-        let read = read_full(&file, &mut head, 0).map_err(io)?;
+        let read = read_full(&file, &mut head, 0).map_err(BadSnapshot::Unread)?;
         let parse = || {
             let covered = head.get(..HEAD - 4).filter(|_| read == HEAD)?;
             let mut rest = Take(covered);
@@ -101,12 +100,12 @@ impl Snapshot {
         if version > VERSION {
             return Err(BadSnapshot::TooNew(version));
         }
-        let held = file.length().map_err(io)?;
+        let held = file.length().map_err(BadSnapshot::Unread)?;
         if held != HEAD as u64 + length {
             return Err(damaged("the length is wrong"));
         }
         let mut body = vec![0; usize::try_from(length).unwrap_or_default()];
-        let read = read_full(&file, &mut body, HEAD as u64).map_err(io)?;
+        let read = read_full(&file, &mut body, HEAD as u64).map_err(BadSnapshot::Unread)?;
         if read < body.len() || crc32c::crc32c(&body) != body_crc {
             return Err(damaged("the checksum is wrong"));
         }
@@ -115,8 +114,10 @@ impl Snapshot {
 }
 
 /// Why a snapshot cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum BadSnapshot {
+    /// The disk did not give it.
+    Unread(std::io::Error),
     /// A newer version wrote it.
     TooNew(u8),
     /// It is damaged.

@@ -44,10 +44,10 @@ impl Plan {
     fn try_make<D: Disk>(disk: &D) -> Result<Self, OpenError> {
         let files = Files::list(disk).map_err(OpenError::io("list the journal's directory"))?;
         let (snapshot, _, bad_snapshots) = read_snapshots(disk, &files)?;
-        let positions = newest_positions(disk, &files, snapshot.as_ref());
+        let positions = newest_positions(disk, &files, snapshot.as_ref())?;
         let mut segments = read_headers(disk, &files)?;
         take_replaced(&mut segments);
-        take_below(&mut segments, snapshot.as_ref().map_or(0, |snapshot| snapshot.cut));
+        take_below(&mut segments, snapshot.as_ref());
         Ok(Self { files, snapshot, bad_snapshots, positions, segments })
     }
 }

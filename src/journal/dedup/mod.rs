@@ -50,6 +50,8 @@ const EPOCHS_PER_HORIZON: u64 = 8;
 const LONGEST_STEP: Duration = Duration::from_secs(60);
 /// Ids that one `maintain` moves in a merge: some milliseconds.
 const MERGE_STEP: usize = 64 * 1024;
+/// So many settled ids travel in the snapshot itself; only more of them are worth a file.
+const IN_STATE: usize = 1024;
 const STATE_VERSION: u8 = 1;
 
 /// How much to remember.
@@ -83,6 +85,8 @@ struct State {
     uptime: Duration,
     next_number: u64,
     runs: Vec<RunState>,
+    /// Ids that are in no run yet.
+    fresh: Vec<EventId>,
 }
 
 impl State {
@@ -157,6 +161,7 @@ impl<D: Disk> Dedup<D> {
         for run in state.runs {
             set.add_run(Run::open(run, disk, set.hash));
         }
+        set.settle(state.fresh);
         Ok(set)
     }
 
@@ -206,15 +211,18 @@ impl<D: Disk> Dedup<D> {
         self.runs_merge(disk)
     }
 
-    /// Brings all settled ids into runs and gives the state for a snapshot.
+    /// Brings all settled ids into runs, or a few of them into the state itself, which is for a snapshot.
     pub fn checkpoint(&mut self, disk: &D) -> Result<Vec<u8>, RunError> {
-        self.spill(disk)?;
+        if self.fresh.len() > IN_STATE.min(self.fresh_limit()) {
+            self.spill(disk)?;
+        }
         let state = State {
             version: STATE_VERSION,
             seed: self.seed,
             uptime: self.uptime,
             next_number: self.next_number,
             runs: self.runs.iter().map(|run| run.state).collect(),
+            fresh: self.fresh.clone(),
         };
         postcard::to_stdvec(&state)
             .map_err(|error| RunError::Write(io::Error::new(io::ErrorKind::InvalidData, error)))

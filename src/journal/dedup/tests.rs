@@ -187,7 +187,7 @@ fn a_failed_sync_is_told_apart_from_a_full_disk() {
     ] {
         let disk = ModelDisk::new(1);
         let mut set = Dedup::new(small(), 1);
-        set.settle([id(1)]);
+        set.settle((0..200).map(id));
         disk.set_faults(faults);
         assert!(matches!(set.checkpoint(&disk), Err(RunError::Sync(_))));
     }

@@ -91,6 +91,8 @@ struct World {
     calls: u64,
     crash_at: Option<u64>,
     crashed: bool,
+    /// The call before which no read or open fails again.
+    reads_work_until: u64,
     hits: BTreeMap<&'static str, u64>,
     hash: u64,
     trace: Option<String>,
@@ -126,6 +128,7 @@ impl ModelDisk {
             calls: 0,
             crash_at: None,
             crashed: false,
+            reads_work_until: 0,
             hits: BTreeMap::new(),
             hash: 0xcbf2_9ce4_8422_2325,
             trace: None,
@@ -190,6 +193,7 @@ impl ModelDisk {
             calls: world.calls,
             crash_at: None,
             crashed: world.crashed,
+            reads_work_until: world.reads_work_until,
             hits: BTreeMap::new(),
             hash: world.hash,
             trace: world.trace.clone(),
@@ -304,6 +308,15 @@ impl World {
         strikes
     }
 
+    /// A fault that passes: the next few tries succeed.
+    fn strikes_once(&mut self, rate: u32, fault: &'static str, name: &str) -> bool {
+        let strikes = self.calls > self.reads_work_until && self.strikes(rate, fault, name);
+        if strikes {
+            self.reads_work_until = self.calls + 8;
+        }
+        strikes
+    }
+
     fn used(&self) -> u64 {
         let length = |inode: &usize| self.inodes.get(*inode).map_or(0, |i| i.cached.len() as u64);
         self.names.values().map(length).sum()
@@ -385,7 +398,7 @@ impl Disk for ModelDisk {
         world.call("open", name)?;
         let inode = *world.names.get(name).ok_or(io::ErrorKind::NotFound)?;
         let rate = world.faults.open_error;
-        if world.strikes(rate, "open fails", name) {
+        if world.strikes_once(rate, "open fails", name) {
             return Err(failed("open"));
         }
         let life = world.life;
@@ -544,7 +557,7 @@ impl DiskFile for ModelFile {
         if world.strikes(interrupted, "interrupted", &self.name) {
             return Err(io::ErrorKind::Interrupted.into());
         }
-        if world.strikes(error, "read fails", &self.name) {
+        if world.strikes_once(error, "read fails", &self.name) {
             return Err(failed("read"));
         }
         let short = buffer.len() > 1 && world.strikes(short, "short read", &self.name);
