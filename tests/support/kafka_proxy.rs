@@ -13,9 +13,12 @@ use std::collections::{HashSet, VecDeque};
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// Kafka's number for the request that ends a transaction.
 pub const END_TXN: i16 = 26;
+/// Kafka's number for the request that brings records.
+const PRODUCE: i16 = 0;
 
 /// What happens to one request of the kind in question. Except for `Pass`, the client's connection is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +29,8 @@ pub enum Fate {
     LoseRequest,
     /// It arrives, its answer does not.
     LoseAnswer,
-    /// It does not arrive before [`Proxy::release`].
+    /// It arrives only later: just before the second request with records after it, which is in the middle of the
+    /// next transaction.
     Delay,
 }
 
@@ -35,7 +39,10 @@ struct Plan {
     kind: i16,
     fates: VecDeque<Fate>,
     met: usize,
-    delayed: Vec<(TcpStream, Vec<u8>)>,
+    delayed: Option<(TcpStream, Vec<u8>)>,
+    produced: usize,
+    /// Kafka's codes in the answers to delayed requests: 0 where the broker did as it was told.
+    answers: Vec<i16>,
 }
 
 /// See the module.
@@ -75,19 +82,24 @@ impl Proxy {
         self.plan.lock().unwrap().met
     }
 
-    /// Lets the delayed requests arrive; says how many.
-    pub fn release(&self) -> usize {
-        let delayed = std::mem::take(&mut self.plan.lock().unwrap().delayed);
-        let count = delayed.len();
-        for (mut broker, frame) in delayed {
-            let _ = broker.write_all(&frame);
-            // Its answer is nobody's any more; the connection ends when the broker has read it.
-            std::thread::spawn(move || {
-                let _ = broker.shutdown(Shutdown::Write);
-                let _ = broker.read_to_end(&mut Vec::new());
-            });
+    /// The answers to delayed requests since the last question.
+    pub fn answers(&self) -> Vec<i16> {
+        std::mem::take(&mut self.plan.lock().unwrap().answers)
+    }
+
+    /// Lets the delayed request arrive, and waits for its answer, which is nobody's any more.
+    fn release(plan: &mut Plan) {
+        let Some((mut broker, frame)) = plan.delayed.take() else { return };
+        let correlation = &frame[8..12];
+        broker.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        broker.write_all(&frame).unwrap();
+        while let Some(answer) = read_frame(&mut broker) {
+            if &answer[4..8] == correlation {
+                // Behind the length, the correlation and the throttle time.
+                plan.answers.push(i16::from_be_bytes([answer[12], answer[13]]));
+                return;
+            }
         }
-        count
     }
 
     fn serve(&self, client: &TcpStream, broker: &TcpStream) {
@@ -118,9 +130,11 @@ impl Proxy {
                 }
                 Fate::Delay => {
                     let _ = client.shutdown(Shutdown::Both);
-                    let kept = (broker.try_clone().unwrap(), frame);
-                    self.plan.lock().unwrap().delayed.push(kept);
-                    return;
+                    // Its own connection, so that whoever reads answers here cannot take this one's.
+                    let kept = (TcpStream::connect(broker.peer_addr().unwrap()).unwrap(), frame);
+                    let mut plan = self.plan.lock().unwrap();
+                    (plan.delayed, plan.produced) = (Some(kept), 0);
+                    break;
                 }
             }
             if to_broker.write_all(&frame).is_err() {
@@ -134,6 +148,12 @@ impl Proxy {
 
     fn fate(&self, kind: i16) -> Fate {
         let mut plan = self.plan.lock().unwrap();
+        if kind == PRODUCE {
+            plan.produced += 1;
+            if plan.produced == 2 {
+                Self::release(&mut plan);
+            }
+        }
         if kind != plan.kind {
             return Fate::Pass;
         }
