@@ -89,7 +89,7 @@ impl Files {
 
     /// Whether a journal has been here.
     pub(crate) fn is_empty(&self) -> bool {
-        self.segments.is_empty() && self.snapshots.is_empty() && self.positions.is_empty()
+        self.segments.is_empty() && self.snapshots.is_empty()
     }
 
     pub(crate) fn highest_number(&self) -> u64 {
@@ -140,6 +140,12 @@ pub(crate) fn recover<D: Disk>(
 ) -> Result<Option<Recovered<D>>, OpenError> {
     let files = Files::list(&**disk).map_err(OpenError::io("list the journal's directory"))?;
     if files.is_empty() {
+        // Without events nobody can have got anywhere: else this is what is left of a journal.
+        let positions = newest_positions(&**disk, &files, None);
+        if let Some((name, reader)) = positions.readers.iter().find(|(_, reader)| reader.next > 0) {
+            let (witness, position) = (format!("reader {name}"), reader.next);
+            return Err(OpenError::Behind { witness, position, end: 0 });
+        }
         remove_all(&**disk, &files.temporary)?;
         return Ok(None);
     }

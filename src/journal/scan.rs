@@ -111,7 +111,8 @@ impl<'a, F: DiskFile> FrameReader<'a, F> {
         const WINDOW: usize = 1 << 20;
         let salt = self.salt.to_le_bytes();
         let finder = memchr::memmem::Finder::new(&salt);
-        let mut window = vec![0; WINDOW];
+        let rest = usize::try_from(self.length.saturating_sub(start)).unwrap_or(WINDOW);
+        let mut window = vec![0; WINDOW.min(rest)];
         let mut base = start;
         while base < self.length {
             let read = read_full(self.file, &mut window, base)?;

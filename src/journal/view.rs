@@ -257,6 +257,8 @@ impl<D: Disk> View<D> {
             let found = reader.frame_at(position)?.map(|found| found.header);
             let header = match found {
                 Ok(header) if header.first_offset == expected => header,
+                // What was read before is served; the reader meets the damage when it asks again.
+                _ if !run.events.is_empty() => break,
                 Ok(_) => return Err(damage("offsets are missing in front of the frame")),
                 Err(detail) => {
                     // What this reader does not need may be damaged: it begins behind it.
