@@ -34,11 +34,7 @@ macro_rules! columns {
             /// Every known column.
             pub const ALL: &'static [Self] = &[$($(Self::$column),+),+];
 
-            /// The name on the wire.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self { $($(Self::$column => stringify!($column)),+),+ }
-            }
+            const NAMES: &'static [&'static str] = &[$($(stringify!($column)),+),+];
 
             /// What its value normally is.
             #[must_use]
@@ -92,6 +88,14 @@ impl Column {
     /// How many there are.
     pub const COUNT: usize = Self::ALL.len();
 
+    /// The name on the wire.
+    #[must_use]
+    #[inline]
+    #[expect(clippy::indexing_slicing, reason = "a name for each column: both lists come from one")]
+    pub const fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+
     /// The column of this name: exactly as spelled, else whatever the letter case.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
@@ -101,9 +105,8 @@ impl Column {
             match TABLE.get(slot).copied().unwrap_or(EMPTY) {
                 EMPTY => break,
                 place => {
-                    let column = Self::ALL.get(usize::from(place)).copied();
-                    if let Some(column) = column.filter(|column| column.name() == name) {
-                        return Some(column);
+                    if Self::NAMES.get(usize::from(place)) == Some(&name) {
+                        return Self::ALL.get(usize::from(place)).copied();
                     }
                 }
             }
@@ -120,21 +123,23 @@ const TABLE: [u8; SLOTS] = table();
 
 /// Mixes the length with the first and the last eight bytes: names of one length that start alike end
 /// differently.
-#[expect(
-    clippy::indexing_slicing,
-    reason = "also evaluated at compile time, where `get` is not available; the length is checked"
-)]
+#[inline]
 const fn hash(name: &[u8]) -> usize {
-    let (mut first, mut last) = (0_u64, 0_u64);
-    let len = name.len();
-    let count = if len < 8 { len } else { 8 };
-    let mut at = 0;
-    while at < count {
-        first = first << 8 | name[at] as u64;
-        last = last << 8 | name[len - count + at] as u64;
-        at += 1;
-    }
-    let mixed = (first ^ last.rotate_left(29) ^ len as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let (first, last) = match (name.first_chunk(), name.last_chunk()) {
+        (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
+        _ => match (name.first_chunk(), name.last_chunk()) {
+            (Some(first), Some(last)) => {
+                (u32::from_le_bytes(*first) as u64, u32::from_le_bytes(*last) as u64)
+            }
+            _ => match name {
+                [one] => (*one as u64, 0),
+                [one, two] | [one, two, _] => (*one as u64, *two as u64),
+                _ => (0, 0),
+            },
+        },
+    };
+    let mixed =
+        (first ^ last.rotate_left(29) ^ name.len() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     (mixed >> 55) as usize
 }
 

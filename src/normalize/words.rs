@@ -69,18 +69,18 @@ pub enum ThreatClass {
 /// Reads a location.
 #[must_use]
 pub fn location(text: &str) -> Option<Location> {
-    Some(match Letters::of(text).as_str() {
-        "inboxfolder" | "inbox" => Location::Inbox,
-        "junkfolder" | "junk" | "junkemailfolder" | "junkmailfolder" | "junkemail" => {
+    Some(match Letters::of(text).word() {
+        b"inboxfolder" | b"inbox" => Location::Inbox,
+        b"junkfolder" | b"junk" | b"junkemailfolder" | b"junkmailfolder" | b"junkemail" => {
             Location::Junk
         }
-        "quarantine" => Location::Quarantine,
-        "onpremisesexternal" | "onpremexternal" | "external" => Location::External,
-        "failed" | "deliveredfailed" | "deliveryfailed" => Location::Failed,
-        "dropped" => Location::Dropped,
-        "deleteditems" | "deleteditemsfolder" | "deletedfolder" => Location::Deleted,
-        "forwarded" => Location::Forwarded,
-        "unknown" => Location::Unknown,
+        b"quarantine" => Location::Quarantine,
+        b"onpremisesexternal" | b"onpremexternal" | b"external" => Location::External,
+        b"failed" | b"deliveredfailed" | b"deliveryfailed" => Location::Failed,
+        b"dropped" => Location::Dropped,
+        b"deleteditems" | b"deleteditemsfolder" | b"deletedfolder" => Location::Deleted,
+        b"forwarded" => Location::Forwarded,
+        b"unknown" => Location::Unknown,
         _ => return None,
     })
 }
@@ -88,11 +88,11 @@ pub fn location(text: &str) -> Option<Location> {
 /// Reads an action at delivery.
 #[must_use]
 pub fn delivery_action(text: &str) -> Option<DeliveryAction> {
-    Some(match Letters::of(text).as_str() {
-        "delivered" | "replaced" => DeliveryAction::Delivered,
-        "junked" | "deliveredasspam" | "deliveredtojunk" | "junk" => DeliveryAction::Junked,
-        "blocked" => DeliveryAction::Blocked,
-        "unknown" => DeliveryAction::Unknown,
+    Some(match Letters::of(text).word() {
+        b"delivered" | b"replaced" => DeliveryAction::Delivered,
+        b"junked" | b"deliveredasspam" | b"deliveredtojunk" | b"junk" => DeliveryAction::Junked,
+        b"blocked" => DeliveryAction::Blocked,
+        b"unknown" => DeliveryAction::Unknown,
         _ => return None,
     })
 }
@@ -100,11 +100,11 @@ pub fn delivery_action(text: &str) -> Option<DeliveryAction> {
 /// Reads a mail's direction.
 #[must_use]
 pub fn mail_direction(text: &str) -> Option<MailDirection> {
-    Some(match Letters::of(text).as_str() {
-        "inbound" => MailDirection::Inbound,
-        "outbound" => MailDirection::Outbound,
-        "intraorg" => MailDirection::IntraOrg,
-        "unknown" => MailDirection::Unknown,
+    Some(match Letters::of(text).word() {
+        b"inbound" => MailDirection::Inbound,
+        b"outbound" => MailDirection::Outbound,
+        b"intraorg" => MailDirection::IntraOrg,
+        b"unknown" => MailDirection::Unknown,
         _ => return None,
     })
 }
@@ -112,10 +112,10 @@ pub fn mail_direction(text: &str) -> Option<MailDirection> {
 /// Reads one threat word.
 #[must_use]
 pub fn threat_class(word: &str) -> Option<ThreatClass> {
-    Some(match Letters::of(word).as_str() {
-        "phish" | "phishing" => ThreatClass::Phish,
-        "malware" | "malicious" => ThreatClass::Malware,
-        "spam" | "bulk" => ThreatClass::Spam,
+    Some(match Letters::of(word).word() {
+        b"phish" | b"phishing" => ThreatClass::Phish,
+        b"malware" | b"malicious" => ThreatClass::Malware,
+        b"spam" | b"bulk" => ThreatClass::Spam,
         _ => return None,
     })
 }
@@ -189,25 +189,22 @@ impl Letters {
 
     fn of(text: &str) -> Self {
         let mut found = Self { letters: [0; Self::MOST], count: 0 };
-        for byte in text.bytes().filter(u8::is_ascii_alphabetic) {
-            let Some(place) = found.letters.get_mut(found.count) else {
+        for byte in text.bytes() {
+            if byte.is_ascii_alphabetic()
+                && let Some(place) = found.letters.get_mut(found.count)
+            {
+                *place = byte.to_ascii_lowercase();
+                found.count += 1;
+            } else if byte.is_ascii_alphabetic() || !byte.is_ascii() {
                 found.count = 0;
                 break;
-            };
-            *place = byte.to_ascii_lowercase();
-            found.count += 1;
-        }
-        if !text.is_ascii() {
-            found.count = 0;
+            }
         }
         found
     }
 
-    fn as_str(&self) -> &str {
-        self.letters
-            .get(..self.count)
-            .and_then(|letters| std::str::from_utf8(letters).ok())
-            .unwrap_or_default()
+    fn word(&self) -> &[u8] {
+        self.letters.get(..self.count).unwrap_or_default()
     }
 }
 

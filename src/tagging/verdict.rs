@@ -5,6 +5,7 @@
 use serde_json::Value;
 
 use crate::domain::{Outcome, Verdict};
+use crate::normalize::scan::Scanner;
 use crate::normalize::words::{self, ThreatClass};
 use crate::normalize::{Column, Row};
 
@@ -128,7 +129,7 @@ pub fn of_row(row: &Row<'_>, outcome: Outcome) -> Verdicts {
 /// What one set of verdict columns of `row` says.
 #[must_use]
 pub fn found(row: &Row<'_>, [threats, methods, confidence]: VerdictColumns) -> Found {
-    let sure = row.json(confidence).map(|value| Confidence::of(&value)).unwrap_or_default();
+    let sure = Confidence::of_column(row, confidence);
     let tier = if sure.phish_high { Tier::High } else { Tier::Normal };
     let mut classes = Classes::default();
     if let Some(text) = row.text(threats) {
@@ -165,6 +166,33 @@ struct Confidence {
 }
 
 impl Confidence {
+    /// From a column. Nearly every value is null or a flat object, which is read without building values.
+    fn of_column(row: &Row<'_>, column: Column) -> Self {
+        let Some(text) = row.text(column) else { return Self::default() };
+        Self::of_flat(&text)
+            .or_else(|| row.json(column).map(|value| Self::of(&value)))
+            .unwrap_or_default()
+    }
+
+    /// From an object whose members are plain texts and numbers; `None` for anything else.
+    fn of_flat(text: &str) -> Option<Self> {
+        let mut sure = Self::default();
+        let mut scanner = Scanner::new(text.as_bytes());
+        scanner.expect(b'{').ok()?;
+        let mut more = !scanner.take(b'}').ok()?;
+        while more {
+            let key = scanner.key().ok()?;
+            let value = scanner.value(0).ok()?;
+            if key.escaped || value.escaped {
+                return None;
+            }
+            let value = text.get(value.start..value.end)?;
+            sure.pair(text.get(key.start..key.end)?, value.trim_matches('"'));
+            more = scanner.more(b'}').ok()?;
+        }
+        scanner.at_end().then_some(sure)
+    }
+
     /// From an object with `Phish` and `Spam`, an array or text of words, or a bare word or number.
     fn of(value: &Value) -> Self {
         let mut sure = Self::default();
