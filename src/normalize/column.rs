@@ -18,6 +18,20 @@ pub enum Shape {
     Any,
 }
 
+impl Shape {
+    /// Whether a JSON value is of a type that a column of this shape never has. Null is never odd.
+    pub(super) fn is_odd(self, json: &str) -> bool {
+        let first = json.as_bytes().first().copied().unwrap_or_default();
+        match (self, first) {
+            (_, b'n') | (Self::Any, _) => false,
+            (Self::Text | Self::Time, first) => first != b'"',
+            (Self::Number, first) => !matches!(first, b'"' | b'-' | b'0'..=b'9'),
+            (Self::Flag, first) => !matches!(first, b'"' | b't' | b'f' | b'0' | b'1'),
+            (Self::Json, first) => matches!(first, b't' | b'f'),
+        }
+    }
+}
+
 macro_rules! columns {
     ($($shape:ident: $($column:ident)+;)+) => {
         /// A known column. The variant is spelled as the column is.

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::column::{Column, Shape};
+use super::column::Column;
 use super::scan::{DEPTH_CAP, Scanner, Stop, unescape};
 use crate::domain::{Issue, Ticks};
 
@@ -104,19 +104,19 @@ impl<'a> Row<'a> {
             let value = scanner.value(depth)?;
             let name = text.get(key.start..key.end).unwrap_or_default();
             let name = if key.escaped { Cow::Owned(unescape(name).0) } else { Cow::Borrowed(name) };
-            if !name.starts_with(PLUMBING) {
-                let column = Column::from_name(&name);
-                let json = text.get(value.start..value.end).unwrap_or_default();
-                let cell = Cell { name, column, json, escaped: value.escaped };
-                if value.lone_surrogate || key.lone_surrogate {
-                    self.issue(Issue::LONE_SURROGATE, &cell.name);
-                }
-                match column {
-                    Some(column) => self.put(column, cell),
-                    None => {
-                        strangers += 1;
-                        self.cells.push(cell);
-                    }
+            let column = Column::from_name(&name);
+            let json = text.get(value.start..value.end).unwrap_or_default();
+            let cell = Cell { name, column, json, escaped: value.escaped };
+            let plumbing = column.is_none() && cell.name.starts_with(PLUMBING);
+            if (value.lone_surrogate || key.lone_surrogate) && !plumbing {
+                self.issue(Issue::LONE_SURROGATE, &cell.name);
+            }
+            match column {
+                Some(column) => self.put(column, cell),
+                None if plumbing => {}
+                None => {
+                    strangers += 1;
+                    self.cells.push(cell);
                 }
             }
             if !scanner.more(b'}')? {
@@ -310,20 +310,6 @@ impl<'a> Row<'a> {
     }
 }
 
-impl Shape {
-    /// Whether a JSON value is of a type that a column of this shape never has. Null is never odd.
-    fn is_odd(self, json: &str) -> bool {
-        let first = json.as_bytes().first().copied().unwrap_or_default();
-        match (self, first) {
-            (_, b'n') | (Self::Any, _) => false,
-            (Self::Text | Self::Time, first) => first != b'"',
-            (Self::Number, first) => !matches!(first, b'"' | b'-' | b'0'..=b'9'),
-            (Self::Flag, first) => !matches!(first, b'"' | b't' | b'f' | b'0' | b'1'),
-            (Self::Json, first) => matches!(first, b't' | b'f'),
-        }
-    }
-}
-
 /// A JSON value as text, trimmed; `None` for null and for nothing left.
 #[inline]
 fn decode(json: &str, escaped: bool) -> Option<Cow<'_, str>> {
@@ -331,7 +317,7 @@ fn decode(json: &str, escaped: bool) -> Option<Cow<'_, str>> {
         return (json != "null").then_some(Cow::Borrowed(json));
     };
     if !escaped {
-        let text = inner.trim();
+        let text = trimmed(inner);
         return (!text.is_empty()).then_some(Cow::Borrowed(text));
     }
     let (mut text, _) = unescape(inner);
@@ -339,6 +325,15 @@ fn decode(json: &str, escaped: bool) -> Option<Cow<'_, str>> {
     let blanks = text.len() - text.trim_start().len();
     text.drain(..blanks);
     (!text.is_empty()).then_some(Cow::Owned(text))
+}
+
+/// As `trim`, without decoding letters where both ends are plain ASCII.
+#[inline]
+fn trimmed(text: &str) -> &str {
+    match text.as_bytes() {
+        [b'!'..=b'~', .., b'!'..=b'~'] => text,
+        _ => text.trim(),
+    }
 }
 
 /// An integer as JSON or people write it; a fraction of zeros is allowed.
