@@ -108,7 +108,6 @@ struct Document<'a> {
     observables: Vec<Observable<'a>>,
     metadata: Metadata<'a>,
     unmapped: Unmapped<'a>,
-    raw_data: &'a str,
 }
 
 #[derive(Serialize)]
@@ -188,6 +187,8 @@ struct Unmapped<'a> {
     user_level_action: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user_level_policy: Option<&'a str>,
+    #[serde(rename = "raw")]
+    raw: &'a RawValue,
 }
 
 /// One message, read and written; returns how many records it held.
@@ -289,8 +290,8 @@ fn write(record: &Record<'_>, row: &Row<'_>, out: &mut Vec<u8>) {
             org_level_policy: row.org_level_policy.as_deref(),
             user_level_action: row.user_level_action.as_deref(),
             user_level_policy: row.user_level_policy.as_deref(),
+            raw: record.properties,
         },
-        raw_data: record.properties.get(),
     };
     serde_json::to_writer(out, &document).unwrap();
 }

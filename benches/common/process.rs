@@ -90,6 +90,12 @@ fn children_seconds() -> f64 {
     (fields[12] + fields[13]) / TICKS
 }
 
+/// Seconds that this thread has been on a processor: on a busy machine the clock on the wall says little.
+pub fn own_seconds() -> f64 {
+    let stat = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    stat.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e9
+}
+
 /// The middle one.
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);

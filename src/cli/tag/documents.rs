@@ -75,6 +75,8 @@ pub struct Documents<R> {
     line: u64,
     /// End of what was handed out last.
     end: usize,
+    /// Whether that is a line, so that there is no line break in it.
+    is_line: bool,
     at_end: bool,
     within: Within,
 }
@@ -89,6 +91,7 @@ impl<R: Read> Documents<R> {
             start: 0,
             line: 1,
             end: 0,
+            is_line: false,
             at_end: false,
             within: Within::Nothing,
         }
@@ -96,6 +99,10 @@ impl<R: Read> Documents<R> {
 
     /// The next piece; `None` at the end.
     pub fn next(&mut self) -> io::Result<Option<Piece<'_>>> {
+        if self.is_line {
+            self.is_line = false;
+            self.start = self.end;
+        }
         self.pass(self.end);
         loop {
             self.skip_blanks()?;
@@ -140,6 +147,7 @@ impl<R: Read> Documents<R> {
                 Some(Found::Whole(length)) if self.start + length <= self.end => break,
                 Some(Found::Whole(length)) => {
                     self.end = self.start + length;
+                    self.is_line = false;
                     return Ok(Wider::Document(self.document()));
                 }
                 Some(Found::Broken) => break,
@@ -149,8 +157,8 @@ impl<R: Read> Documents<R> {
                         break;
                     };
                     self.within = Within::Records;
+                    self.is_line = false;
                     self.pass(self.start + inside);
-                    self.end = self.start;
                     return Ok(Wider::Inside);
                 }
             }
@@ -165,6 +173,7 @@ impl<R: Read> Documents<R> {
             let rest = self.rest();
             if let Some(place) = memchr::memchr(b'\n', rest.get(looked_at..).unwrap_or_default()) {
                 self.end = self.start + looked_at + place;
+                self.is_line = true;
                 return Ok(Piece::Document(self.document()));
             }
             looked_at = rest.len();

@@ -3,6 +3,7 @@
 
 use crate::domain::Kind;
 use crate::normalize::Column;
+use crate::prepared_key;
 
 use super::{Document, words};
 
@@ -35,7 +36,7 @@ pub(super) fn write(document: &mut Document<'_, '_>) {
             document.json.text(&detail);
         }
     } else {
-        document.member("message", Column::Title);
+        document.member(prepared_key!("message"), Column::Title);
     }
     document.is_alert();
     document.overrides();
@@ -43,7 +44,6 @@ pub(super) fn write(document: &mut Document<'_, '_>) {
     let security_control = words::is_alert(&decision.tags) || !decision.overrides.is_empty();
     document.metadata(security_control);
     document.unmapped(None);
-    document.raw_data();
     document.json.close();
 }
 

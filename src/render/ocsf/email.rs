@@ -6,9 +6,10 @@ use std::borrow::Cow;
 
 use crate::domain::{Event, Kind};
 use crate::normalize::{Column, Row};
+use crate::prepared_key;
 
 use super::Document;
-use super::mailbox::{Authentication, is_address, list};
+use super::mailbox::{Authentication, Listed, is_address, list};
 use super::words::{self, Activity, Direction};
 
 /// The addresses of a row in the form that the schema takes.
@@ -16,8 +17,8 @@ struct Addresses<'a> {
     from: Option<Cow<'a, str>>,
     envelope_from: Option<Cow<'a, str>>,
     recipient: Option<Cow<'a, str>>,
-    to: Vec<Cow<'a, str>>,
-    cc: Vec<Cow<'a, str>>,
+    to: Vec<Listed<'a>>,
+    cc: Vec<Listed<'a>>,
 }
 
 impl<'a> Addresses<'a> {
@@ -35,7 +36,7 @@ impl<'a> Addresses<'a> {
     fn has_from_or_to(&self) -> bool {
         self.from.is_some()
             || self.recipient.is_some()
-            || self.to.iter().any(|address| is_address(address))
+            || self.to.iter().any(|listed| listed.is_address)
     }
 }
 
@@ -49,7 +50,7 @@ pub(super) fn write(document: &mut Document<'_, '_>) -> bool {
     head(document, event, row);
     document.is_alert();
     confidence(document);
-    document.member("message_trace_uid", Column::NetworkMessageId);
+    document.member(prepared_key!("message_trace_uid"), Column::NetworkMessageId);
     envelope(document, &addresses);
     email(document, &addresses);
     let authentication = Authentication::of(row);
@@ -62,7 +63,6 @@ pub(super) fn write(document: &mut Document<'_, '_>) -> bool {
     document.metadata(true);
     let comp_auth = authentication.as_ref().and_then(|found| found.comp_auth.as_deref());
     document.unmapped(comp_auth.map(|word| ("CompAuth", word)));
-    document.raw_data();
     document.json.close();
     true
 }
@@ -81,7 +81,7 @@ fn head(document: &mut Document<'_, '_>, event: &Event, row: &Row<'_>) {
         Activity::Scan => START_SCAN,
     });
     document.time();
-    document.json.key("severity_id");
+    document.json.prepared_key(prepared_key!("severity_id"));
     document.json.int(words::severity(&event.decision.tags));
     document.json.prepared(match direction {
         Direction::Unknown => b",\"direction_id\":0",
@@ -103,14 +103,24 @@ fn head(document: &mut Document<'_, '_>, event: &Event, row: &Row<'_>) {
         // What a mail carries says nothing about what became of it.
         _ => return,
     };
-    enumerated(document, "status_id", "status", status.0, &status.1);
+    enumerated(
+        document,
+        [prepared_key!("status_id"), prepared_key!("status")],
+        status.0,
+        &status.1,
+    );
     if event.kind == Kind::EmailPostDelivery {
-        document.member("status_code", Column::ActionResult);
+        document.member(prepared_key!("status_code"), Column::ActionResult);
     }
     let (action, caption) = disposition.action;
-    enumerated(document, "action_id", "action", action, caption);
+    enumerated(document, [prepared_key!("action_id"), prepared_key!("action")], action, caption);
     let (id, text) = disposition.disposition;
-    enumerated(document, "disposition_id", "disposition", id, &text);
+    enumerated(
+        document,
+        [prepared_key!("disposition_id"), prepared_key!("disposition")],
+        id,
+        &text,
+    );
 }
 
 const START_UNKNOWN: &[u8] =
@@ -122,43 +132,49 @@ const START_RECEIVE: &[u8] =
 const START_SCAN: &[u8] =
     br#"{"class_uid":4009,"category_uid":4,"activity_id":3,"type_uid":400903,"time":"#;
 
-fn enumerated(document: &mut Document<'_, '_>, id_key: &str, key: &str, id: i64, text: &str) {
-    document.json.key(id_key);
+fn enumerated(document: &mut Document<'_, '_>, keys: [&'static str; 2], id: i64, text: &str) {
+    let [id_key, key] = keys;
+    document.json.prepared_key(id_key);
     document.json.int(id);
-    document.json.key(key);
+    document.json.prepared_key(key);
     document.json.text(text);
 }
 
 fn confidence(document: &mut Document<'_, '_>) {
     let (id, caption) = words::confidence(document.event, document.row);
-    enumerated(document, "confidence_id", "confidence", id, caption);
+    enumerated(
+        document,
+        [prepared_key!("confidence_id"), prepared_key!("confidence")],
+        id,
+        caption,
+    );
 }
 
 /// The envelope's own sender and recipient stand at the top level.
 fn envelope(document: &mut Document<'_, '_>, addresses: &Addresses<'_>) {
     if let Some(from) = &addresses.envelope_from {
-        document.json.key("from");
+        document.json.prepared_key(prepared_key!("from"));
         document.value(Column::SenderMailFromAddress, from);
         document.mark(Column::SenderMailFromAddress);
     }
     if let Some(recipient) = &addresses.recipient {
-        document.json.key("to");
+        document.json.prepared_key(prepared_key!("to"));
         one(document, Column::RecipientEmailAddress, recipient);
         document.mark(Column::RecipientEmailAddress);
     }
 }
 
-fn one(document: &mut Document<'_, '_>, column: Column, text: &str) {
+fn one(document: &mut Document<'_, '_>, column: Column, text: &Cow<'_, str>) {
     document.json.open_list();
     document.value(column, text);
     document.json.close_list();
 }
 
 fn email(document: &mut Document<'_, '_>, addresses: &Addresses<'_>) {
-    document.json.key("email");
+    document.json.prepared_key(prepared_key!("email"));
     document.json.open();
     if let Some(from) = &addresses.from {
-        document.json.key("from");
+        document.json.prepared_key(prepared_key!("from"));
         document.value(Column::SenderFromAddress, from);
         document.mark(Column::SenderFromAddress);
         if let Some(name) = document.row.text(Column::SenderDisplayName) {
@@ -166,24 +182,34 @@ fn email(document: &mut Document<'_, '_>, addresses: &Addresses<'_>) {
             document.mark(Column::SenderDisplayName);
         }
     }
-    header_list(document, ["to", "to_mailboxes"], Column::To, &addresses.to);
+    header_list(
+        document,
+        [prepared_key!("to"), prepared_key!("to_mailboxes")],
+        Column::To,
+        &addresses.to,
+    );
     if let Some(recipient) = &addresses.recipient {
-        if !addresses.to.iter().any(|address| is_address(address)) {
-            document.json.key("to");
+        if !addresses.to.iter().any(|listed| listed.is_address) {
+            document.json.prepared_key(prepared_key!("to"));
             one(document, Column::RecipientEmailAddress, recipient);
         }
-        document.json.key("delivered_to_list");
+        document.json.prepared_key(prepared_key!("delivered_to_list"));
         one(document, Column::RecipientEmailAddress, recipient);
     }
-    header_list(document, ["cc", "cc_mailboxes"], Column::Cc, &addresses.cc);
+    header_list(
+        document,
+        [prepared_key!("cc"), prepared_key!("cc_mailboxes")],
+        Column::Cc,
+        &addresses.cc,
+    );
     if let Some(from) = &addresses.envelope_from {
-        document.json.key("return_path");
+        document.json.prepared_key(prepared_key!("return_path"));
         document.value(Column::SenderMailFromAddress, from);
     }
-    document.member("message_uid", Column::InternetMessageId);
-    document.member("subject", Column::Subject);
+    document.member(prepared_key!("message_uid"), Column::InternetMessageId);
+    document.member(prepared_key!("subject"), Column::Subject);
     if let Some(size) = document.row.int(Column::EmailSize) {
-        document.json.key("size");
+        document.json.prepared_key(prepared_key!("size"));
         document.json.int(size);
         document.mark(Column::EmailSize);
     }
@@ -194,7 +220,7 @@ fn email(document: &mut Document<'_, '_>, addresses: &Addresses<'_>) {
 
 /// `"Display name" <address>`, the name quoted as mail headers quote it.
 fn from_mailbox(document: &mut Document<'_, '_>, name: &str, address: &str) {
-    document.json.key("from_mailbox");
+    document.json.prepared_key(prepared_key!("from_mailbox"));
     if name.contains(['"', '\\']) {
         let name = name.replace('\\', "\\\\").replace('"', "\\\"");
         document.json.joined(&["\"", &name, "\" <", address, ">"]);
@@ -206,23 +232,25 @@ fn from_mailbox(document: &mut Document<'_, '_>, name: &str, address: &str) {
 /// Header addresses; what is no bare address goes to the list of mailboxes as text.
 fn header_list(
     document: &mut Document<'_, '_>,
-    [key, mailboxes]: [&str; 2],
+    [key, mailboxes]: [&'static str; 2],
     column: Column,
-    listed: &[Cow<'_, str>],
+    listed: &[Listed<'_>],
 ) {
     for (key, wanted) in [(key, true), (mailboxes, false)] {
-        let mut chosen =
-            listed.iter().filter(|text| !text.is_empty() && is_address(text) == wanted).peekable();
-        if chosen.peek().is_none() {
-            continue;
-        }
-        document.json.key(key);
-        document.json.open_list();
-        for text in chosen {
-            document.json.element();
+        let mut any = false;
+        for Listed { text, .. } in listed.iter().filter(|it| it.is_address == wanted) {
+            if any {
+                document.json.element();
+            } else {
+                any = true;
+                document.json.prepared_key(key);
+                document.json.open_list();
+            }
             document.json.text(text);
         }
-        document.json.close_list();
+        if any {
+            document.json.close_list();
+        }
     }
     document.mark(column);
 }
@@ -231,11 +259,11 @@ fn urls(document: &mut Document<'_, '_>) {
     if document.row.text(Column::Url).is_none() {
         return;
     }
-    document.json.key("urls");
+    document.json.prepared_key(prepared_key!("urls"));
     document.json.open_list();
     document.json.open();
-    document.member("url_string", Column::Url);
-    document.member("hostname", Column::UrlDomain);
+    document.member(prepared_key!("url_string"), Column::Url);
+    document.member(prepared_key!("hostname"), Column::UrlDomain);
     document.json.close();
     document.json.close_list();
 }
@@ -244,24 +272,24 @@ fn files(document: &mut Document<'_, '_>) {
     if document.row.text(Column::FileName).is_none() {
         return;
     }
-    document.json.key("files");
+    document.json.prepared_key(prepared_key!("files"));
     document.json.open_list();
     document.json.open();
-    document.member("name", Column::FileName);
+    document.member(prepared_key!("name"), Column::FileName);
     document.json.prepared(b",\"type_id\":1");
     if let Some(extension) = document.row.text(Column::FileExtension) {
-        document.json.key("ext");
+        document.json.prepared_key(prepared_key!("ext"));
         document.json.text(extension.trim_start_matches('.'));
         document.mark(Column::FileExtension);
     }
     if let Some(size) = document.row.int(Column::FileSize) {
-        document.json.key("size");
+        document.json.prepared_key(prepared_key!("size"));
         document.json.int(size);
         document.mark(Column::FileSize);
     }
     if document.row.text(Column::SHA256).is_some() {
         document.json.prepared(b",\"hashes\":[{\"algorithm_id\":3,\"algorithm\":\"SHA-256\"");
-        document.member("value", Column::SHA256);
+        document.member(prepared_key!("value"), Column::SHA256);
         document.json.prepared(b"}]");
     }
     document.json.close();
@@ -270,13 +298,17 @@ fn files(document: &mut Document<'_, '_>) {
 
 fn email_auth(document: &mut Document<'_, '_>, found: Option<&Authentication<'_>>) {
     let Some(found) = found else { return };
-    let words = [("spf", &found.spf), ("dkim", &found.dkim), ("dmarc", &found.dmarc)];
+    let words = [
+        (prepared_key!("spf"), &found.spf),
+        (prepared_key!("dkim"), &found.dkim),
+        (prepared_key!("dmarc"), &found.dmarc),
+    ];
     if words.iter().any(|(_, word)| word.is_some()) {
-        document.json.key("email_auth");
+        document.json.prepared_key(prepared_key!("email_auth"));
         document.json.open();
         for (key, word) in words {
             if let Some(word) = word {
-                document.json.key(key);
+                document.json.prepared_key(key);
                 document.json.text(word);
             }
         }
@@ -297,9 +329,9 @@ fn src_endpoint(document: &mut Document<'_, '_>) -> Option<Column> {
         () if row.text(Column::SenderIPv6).is_some_and(|text| is_v6(&text)) => Column::SenderIPv6,
         () => return None,
     };
-    document.json.key("src_endpoint");
+    document.json.prepared_key(prepared_key!("src_endpoint"));
     document.json.open();
-    document.member("ip", column);
+    document.member(prepared_key!("ip"), column);
     document.json.close();
     Some(column)
 }
@@ -315,14 +347,14 @@ fn malware(document: &mut Document<'_, '_>) {
     if names.is_some() {
         document.mark(Column::ThreatNames);
     }
-    document.json.key("malware");
+    document.json.prepared_key(prepared_key!("malware"));
     document.json.open_list();
     // A name is asked for; where none is given, the source's word for the threat is all there is.
     let names_or_word = names.as_deref().unwrap_or(word);
     for name in names_or_word.split(',').map(str::trim).filter(|name| !name.is_empty()) {
         document.json.element();
         document.json.prepared(b"{\"classification_ids\":[0]");
-        document.json.key("name");
+        document.json.prepared_key(prepared_key!("name"));
         document.json.text(name);
         document.json.close();
     }
@@ -336,10 +368,10 @@ fn policy(document: &mut Document<'_, '_>) {
     {
         return;
     }
-    document.json.key("policy");
+    document.json.prepared_key(prepared_key!("policy"));
     document.json.open();
-    document.member("name", Column::EmailActionPolicy);
-    document.member("uid", Column::EmailActionPolicyGuid);
+    document.member(prepared_key!("name"), Column::EmailActionPolicy);
+    document.member(prepared_key!("uid"), Column::EmailActionPolicyGuid);
     document.json.prepared(b",\"is_applied\":true");
     document.json.close();
 }
@@ -370,14 +402,14 @@ fn observables(
             document.json.element();
         } else {
             any = true;
-            document.json.key("observables");
+            document.json.prepared_key(prepared_key!("observables"));
             document.json.open_list();
         }
         document.json.prepared(b"{\"name\":\"");
         document.json.prepared(name.as_bytes());
         document.json.prepared(b"\",\"type_id\":");
         document.json.prepared(&[type_id]);
-        document.json.key("value");
+        document.json.prepared_key(prepared_key!("value"));
         document.value(column, &text);
         document.json.close();
     }

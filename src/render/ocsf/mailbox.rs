@@ -9,45 +9,70 @@ use crate::normalize::{Column, Row};
 /// Whether `text` is an address in the form that OCSF's `email_t` has: ASCII, one `@`, and a domain of at
 /// least two labels. Anything else (the null sender, an internationalized address) goes elsewhere.
 pub(super) fn is_address(text: &str) -> bool {
-    let Some((local, domain)) = text.split_once('@') else { return false };
-    let Some((label, rest)) = domain.split_once('.') else { return false };
-    let in_domain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-    let in_local = |byte: u8| {
-        byte.is_ascii_alphanumeric()
-            || matches!(byte, b'!' | b'#'..=b'\'' | b'*'..=b'/' | b'=' | b'?' | b'^'..=b'`')
-            || matches!(byte, b'{'..=b'~')
-    };
+    let at = |text: &str, byte| text.bytes().position(|it| it == byte);
+    let Some(sign) = at(text, b'@') else { return false };
+    let (local, domain) =
+        (text.get(..sign).unwrap_or_default(), text.get(sign + 1..).unwrap_or_default());
+    let Some(dot) = at(domain, b'.') else { return false };
+    let (label, rest) =
+        (domain.get(..dot).unwrap_or_default(), domain.get(dot + 1..).unwrap_or_default());
     !local.is_empty()
-        && local.bytes().all(in_local)
+        && local.bytes().all(|byte| class(byte) != 0)
         && !label.is_empty()
-        && label.bytes().all(in_domain)
+        && label.bytes().all(|byte| class(byte) & DOMAIN != 0)
         && !rest.is_empty()
-        && rest.bytes().all(|byte| in_domain(byte) || byte == b'.')
+        && rest.bytes().all(|byte| class(byte) & DOMAIN != 0 || byte == b'.')
+}
+
+const LOCAL: u8 = 1;
+const DOMAIN: u8 = 2;
+
+/// In which parts of an address a byte may stand.
+const fn class(byte: u8) -> u8 {
+    match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' => LOCAL | DOMAIN,
+        b'!' | b'#'..=b'\'' | b'*'..=b'/' | b'=' | b'?' | b'^'..=b'`' | b'{'..=b'~' => LOCAL,
+        _ => 0,
+    }
+}
+
+/// One entry of a list of addresses.
+pub(super) struct Listed<'a> {
+    pub(super) text: Cow<'a, str>,
+    pub(super) is_address: bool,
+}
+
+impl<'a> Listed<'a> {
+    fn of(text: Cow<'a, str>) -> Option<Self> {
+        let is_address = is_address(&text);
+        (!text.is_empty()).then_some(Self { text, is_address })
+    }
 }
 
 /// A column that lists addresses: a JSON list, a list in a string, or text with separators.
-pub(super) fn list<'a>(row: &Row<'a>, column: Column) -> Vec<Cow<'a, str>> {
-    let Some(json) = row.json_text(column) else { return Vec::new() };
-    if json.starts_with('[')
-        && let Ok(addresses) = serde_json::from_str::<Vec<&str>>(json)
+pub(super) fn list<'a>(row: &Row<'a>, column: Column) -> Vec<Listed<'a>> {
+    let Some(json) = row.json_text(column).filter(|json| !matches!(*json, "[]" | "null")) else {
+        return Vec::new();
+    };
+    // Nearly always one address: no list of lists is made for it.
+    if let Some(only) = json.strip_prefix("[\"").and_then(|rest| rest.strip_suffix("\"]"))
+        && is_address(only)
     {
-        return addresses.into_iter().map(|text| Cow::Borrowed(text.trim())).collect();
+        return vec![Listed { text: Cow::Borrowed(only), is_address: true }];
     }
     match row.json(column) {
         Some(Value::Array(addresses)) => addresses
             .into_iter()
-            .map(|address| match address {
-                Value::String(text) => Cow::Owned(text.trim().to_owned()),
-                other => Cow::Owned(other.to_string()),
+            .filter_map(|address| match address {
+                Value::String(text) => Listed::of(Cow::Owned(text.trim().to_owned())),
+                other => Listed::of(Cow::Owned(other.to_string())),
             })
             .collect(),
         Some(Value::String(text)) => text
             .split([';', ','])
-            .map(str::trim)
-            .filter(|text| !text.is_empty())
-            .map(|text| Cow::Owned(text.to_owned()))
+            .filter_map(|text| Listed::of(Cow::Owned(text.trim().to_owned())))
             .collect(),
-        Some(other) => vec![Cow::Owned(other.to_string())],
+        Some(other) => Listed::of(Cow::Owned(other.to_string())).into_iter().collect(),
         None => Vec::new(),
     }
 }
@@ -92,32 +117,35 @@ impl<'a> Authentication<'a> {
         Some(found)
     }
 
-    /// The usual form, an object of plain words in a string, without decoding it first.
+    /// The usual form, an object of plain words in a string, without decoding it first: pieces between
+    /// escaped quotes are, in turn, a name, a colon, a value, a comma.
     fn flat(json: &'a str) -> Option<Self> {
         let inner = json.strip_prefix("\"{")?.strip_suffix("}\"")?;
         let mut found = Self { is_complete: true, ..Self::default() };
-        let mut pieces = inner.split("\\\"");
-        let mut separator = pieces.next()?;
-        if !separator.is_empty() {
+        let mut rest = inner;
+        let mut piece = || -> Option<&'a str> {
+            let place = memchr::memchr(b'\\', rest.as_bytes())?;
+            let (piece, after) = rest.split_at_checked(place)?;
+            rest = after.strip_prefix("\\\"")?;
+            Some(piece)
+        };
+        if !piece()?.is_empty() {
             return None;
         }
         loop {
-            let name = pieces.next()?;
-            if pieces.next()? != ":" {
+            let name = piece()?;
+            if piece()? != ":" {
                 return None;
             }
-            let value = pieces.next()?;
-            if name.contains('\\') || value.contains('\\') {
-                return None;
-            }
+            let value = piece()?;
             found.put(name, Some(Cow::Borrowed(value)));
-            separator = pieces.next()?;
-            match separator {
-                "," => {}
-                "" => return pieces.next().is_none().then_some(found),
-                _ => return None,
+            match piece() {
+                Some(",") => {}
+                Some(_) => return None,
+                None => break,
             }
         }
+        rest.is_empty().then_some(found)
     }
 
     fn put(&mut self, name: &str, value: Option<Cow<'a, str>>) {
@@ -200,7 +228,9 @@ mod tests {
         for json in [r#"["a@b.c","d@e.f"]"#, r#""[\"a@b.c\",\"d@e.f\"]""#, r#""a@b.c; d@e.f""#] {
             let record = format!(r#"{{"To":{json}}}"#);
             let row = Row::parse(record.as_bytes()).unwrap();
-            assert_eq!(list(&row, Column::To), ["a@b.c", "d@e.f"], "{json}");
+            let listed = list(&row, Column::To);
+            let texts: Vec<&str> = listed.iter().map(|it| &*it.text).collect();
+            assert_eq!(texts, ["a@b.c", "d@e.f"], "{json}");
         }
     }
 }

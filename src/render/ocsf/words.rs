@@ -212,7 +212,7 @@ pub(super) fn confidence(event: &Event, row: &Row<'_>) -> (i64, &'static str) {
     }
     let Some(text) = row.text(column) else { return UNKNOWN };
     // Most rows have an SCL and nothing else: not worth decoding.
-    if !text.contains("hish") && !text.contains("HISH") && is_scl_only(&text) {
+    if is_scl_only(&text) {
         return UNKNOWN;
     }
     let tier = match row.json(column) {
@@ -233,8 +233,10 @@ pub(super) fn confidence(event: &Event, row: &Row<'_>) -> (i64, &'static str) {
     }
 }
 
+/// `{"Spam":"1"}` or a bare number.
 fn is_scl_only(text: &str) -> bool {
-    text.starts_with('{') || text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
+    let number = text.strip_prefix("{\"Spam\":\"").and_then(|rest| rest.strip_suffix("\"}"));
+    number.unwrap_or(text).bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
 }
 
 /// The threat word that means malware, as the source spells it, if `ThreatTypes` has one.
