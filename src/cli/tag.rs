@@ -2,7 +2,6 @@
 //! no configuration, no journal, nothing remembered between records.
 
 mod documents;
-mod explain;
 mod report;
 mod tagger;
 

@@ -9,7 +9,6 @@ use crate::render::{Format, render_row};
 use crate::tagging;
 
 use super::documents::Document;
-use super::explain;
 use super::report::Counts;
 
 /// Complaints that are printed; further ones are only counted. Enough to see what is wrong with a file.
@@ -163,8 +162,9 @@ fn lines_before(bytes: &[u8], position: &str) -> u64 {
 
 fn write(format: Format, explain: bool, event: &Event, row: &Row<'_>, output: &mut Vec<u8>) {
     if explain {
-        output.extend_from_slice(explain::explain(event).as_bytes());
-        output.push(b'\n');
+        let mut text = String::new();
+        tagging::explain(event, &mut text);
+        output.extend_from_slice(text.as_bytes());
     } else {
         render_row(format, event, row, output);
         output.push(b'\n');
