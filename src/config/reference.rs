@@ -186,8 +186,9 @@ fn known<T: for<'de> Deserialize<'de>>() -> Vec<Vec<&'static str>> {
 }
 
 const REFERENCE: &str = include_str!("../../config/postern.toml");
-const EXAMPLES: [(&str, &str); 5] = [
+const EXAMPLES: [(&str, &str); 6] = [
     ("files.toml", include_str!("../../config/files.toml")),
+    ("kafka.toml", include_str!("../../config/kafka.toml")),
     ("minimal.toml", include_str!("../../config/minimal.toml")),
     ("postern.toml", REFERENCE),
     ("tickets.toml", include_str!("../../config/tickets.toml")),
@@ -271,6 +272,7 @@ fn the_reference_names_every_key() {
     names_all::<crate::sink::FileConfig>("type = \"file\"");
     names_all::<crate::pipeline::Filter>("type = \"file\"");
     names_all::<crate::journal::OnFull>("type = \"file\"");
+    names_all::<crate::sink::KafkaConfig>("type = \"kafka\"");
     names_all::<crate::ticket::TicketConfig>("type = \"ticket\"");
     for key in super::TOP {
         assert!(REFERENCE.contains(key), "{key}");
