@@ -164,6 +164,7 @@ fn envelope(document: &mut Document<'_, '_>, addresses: &Addresses<'_>) {
     }
 }
 
+#[expect(clippy::ptr_arg, reason = "as `Document::value`")]
 fn one(document: &mut Document<'_, '_>, column: Column, text: &Cow<'_, str>) {
     document.json.open_list();
     document.value(column, text);

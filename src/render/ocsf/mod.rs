@@ -59,6 +59,10 @@ impl<'a, 'o> Document<'a, 'o> {
     }
 
     /// A column's value after a key. Text without escapes is copied as it stands.
+    #[expect(
+        clippy::ptr_arg,
+        reason = "borrowed text came from the row as it stands, owned did not"
+    )]
     fn value(&mut self, column: Column, text: &Cow<'_, str>) {
         let json = self.row.json_text(column).unwrap_or_default();
         match text {
