@@ -141,22 +141,18 @@ pub(crate) fn recover<D: Disk>(
     let files = Files::list(&**disk).map_err(OpenError::io("list the journal's directory"))?;
     if files.is_empty() {
         // Without events nobody can have got anywhere: else this is what is left of a journal.
-        let positions = newest_positions(&**disk, &files, None);
+        let positions = newest_positions(&**disk, &files, None)?;
         if let Some((name, reader)) = positions.readers.iter().find(|(_, reader)| reader.next > 0) {
             let (witness, position) = (format!("reader {name}"), reader.next);
             return Err(OpenError::Behind { witness, position, end: 0 });
         }
-        remove_all(&**disk, &files.temporary)?;
-        return Ok(None);
-    }
-    let (snapshot, snapshots, bad_snapshots) = read_snapshots(&**disk, &files)?;
-    let positions = newest_positions(&**disk, &files, snapshot.as_ref())?;
-    if files.segments.is_empty() && files.snapshots.is_empty() && positions.readers.is_empty() {
         // A first start that was interrupted: the positions file is made before the first segment.
         let names: Vec<String> = files.positions.into_iter().map(|(_, name)| name).collect();
         remove_all(&**disk, &[files.temporary, names].concat())?;
         return Ok(None);
     }
+    let (snapshot, snapshots, bad_snapshots) = read_snapshots(&**disk, &files)?;
+    let positions = newest_positions(&**disk, &files, snapshot.as_ref())?;
     let mut candidates = read_headers(&**disk, &files)?;
     let mut leftovers = files.temporary.clone();
     leftovers.extend(bad_snapshots);
