@@ -175,6 +175,14 @@ fn a_broken_record_of_a_message_on_many_lines_is_named_by_its_own_line() {
 }
 
 #[test]
+fn a_record_on_the_first_of_many_lines_comes_out_once() {
+    let good = record(&json!({"Subject": "x", "NetworkMessageId": "m"}));
+    let ended = tag(&[], format!("{{\"records\":[{good},\n{good}]}}\n{good}\n").as_bytes());
+    assert_eq!((ended.code, ended.lines.len()), (0, 3), "{}", ended.errors);
+    assert!(ended.errors.starts_with("3 records, 3 events, 0 rejected"), "{}", ended.errors);
+}
+
+#[test]
 fn odd_text_passes_and_is_told_as_issues() {
     let input = r#"{"DeliveryAction":"\ud83d","Subject":"a","Subject":"b","Timestamp":"soon"}"#;
     let ended = tag(&[], input.as_bytes());
