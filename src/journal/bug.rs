@@ -15,8 +15,8 @@ pub enum Bug {
     DedupOutsideFrame,
     /// The directory is not synced after a segment has been created.
     NoDirectorySync,
-    /// A partial write is cut off without syncing the cut.
-    TruncateNotSynced,
+    /// What was written before the disk was full stays in the segment.
+    PartialWriteKept,
     /// A failed sync is tried again and believed.
     SyncRetried,
     /// Segments are removed before the snapshot that replaces them is durable.
@@ -41,7 +41,7 @@ impl Bug {
         Self::CursorsOutsideFrame,
         Self::DedupOutsideFrame,
         Self::NoDirectorySync,
-        Self::TruncateNotSynced,
+        Self::PartialWriteKept,
         Self::SyncRetried,
         Self::UnlinkBeforeSnapshot,
         Self::SnapshotNotSynced,

@@ -485,10 +485,10 @@ impl<F: DiskFile> SegmentWriter<F> {
                 Ok(())
             }
             Err(error) if is_full(&error) => {
-                self.file
-                    .truncate(self.length)
-                    .map_err(WriteError::poison(&format!("truncate {}", name())))?;
-                if !self.chain.planted.is(Bug::TruncateNotSynced) {
+                if !self.chain.planted.is(Bug::PartialWriteKept) {
+                    self.file
+                        .truncate(self.length)
+                        .map_err(WriteError::poison(&format!("truncate {}", name())))?;
                     self.sync()?;
                 }
                 Err(WriteError::Full(error))

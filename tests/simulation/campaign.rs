@@ -116,7 +116,7 @@ impl Campaign {
 }
 
 /// Everything that can go wrong or be done about it, as the disk and the run name it.
-const EXPECTED: [&str; 32] = [
+const EXPECTED: [&str; 34] = [
     "a reader stops or goes on",
     "append finds no space",
     "closed in order",
@@ -145,8 +145,10 @@ const EXPECTED: [&str; 32] = [
     "tail kept",
     "tail lost",
     "tail prefix",
+    "tail stale",
     "tail torn",
     "tail zeroed",
     "the clock jumps",
+    "the machine stops in the middle",
     "truncate fails",
 ];

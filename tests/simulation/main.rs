@@ -17,6 +17,7 @@
 mod campaign;
 mod model;
 mod plan;
+mod planted;
 mod run;
 mod sink;
 mod source;

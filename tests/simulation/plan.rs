@@ -24,6 +24,8 @@ pub struct Plan {
     pub restart: u32,
     /// Per million: a crash inside a call is a power loss, not a kill.
     pub crash_is_power_loss: u32,
+    /// Per million: the machine stops at one of the next calls when maintenance, a commit or a start begins.
+    pub crash_soon: u32,
     /// Per million and step: a reader stops or goes on.
     pub stall: u32,
     /// Per million and step: the disk is filled up by somebody else, or space returns.
@@ -48,7 +50,7 @@ impl Plan {
             short_write: rate(300_000),
             interrupted: rate(200_000),
             append_full: rate(60_000),
-            sync_error: rate(20_000),
+            sync_error: rate(60_000),
             directory_sync_error: rate(30_000),
             read_error: rate(30_000),
             create_error: rate(100_000),
@@ -60,8 +62,9 @@ impl Plan {
             capacity: u64::MAX,
         };
         let (repeats, kill, power_loss, restart) =
-            (rate(400_000), rate(15_000), rate(15_000), rate(8_000));
+            (rate(400_000), rate(15_000), rate(30_000), rate(8_000));
         let (stall, squeeze, clock_jump) = (rate(60_000), rate(20_000), rate(20_000));
+        let crash_soon = rate(400_000);
         let segment_bytes = random.between(1, 12) * 1_024;
         let quota_segments = if random.below(3) == 0 { random.between(8, 16) } else { 10_000 };
         let config = JournalConfig {
@@ -104,6 +107,7 @@ impl Plan {
             power_loss,
             restart,
             crash_is_power_loss: [0, 500_000, 1_000_000][random.index(3)],
+            crash_soon,
             stall,
             squeeze,
             clock_jump,

@@ -74,7 +74,6 @@ struct World {
     random: Random,
     now: Ticks,
     seconds: u64,
-    lives: u64,
     /// Faults strike, or not (between storms and at the end).
     storm: bool,
     squeezed: bool,
@@ -98,7 +97,6 @@ impl World {
             random: Random::new(seed),
             now: Ticks::parse("2026-08-20T09:00:00Z").unwrap(),
             seconds: 0,
-            lives: 0,
             storm: true,
             squeezed: false,
             hits: BTreeMap::new(),
@@ -123,6 +121,9 @@ impl World {
     }
 
     fn set_faults(&mut self) {
+        if !self.storm {
+            self.disk.crash_at(None);
+        }
         let mut faults = if self.storm { self.plan.faults.clone() } else { Faults::default() };
         faults.capacity = u64::MAX;
         if self.squeezed {
@@ -153,8 +154,8 @@ impl World {
     }
 
     fn open(&mut self) -> Result<(), Violation> {
-        self.lives += 1;
         self.disk.note("open");
+        self.maybe_crash_soon(48);
         let planted = match self.plant {
             Plant::Journal(bug) => Planted::with(bug),
             Plant::Nothing | Plant::SinkAcksFirst => Planted::default(),
@@ -393,6 +394,9 @@ impl World {
 
     fn commit(&mut self) -> Result<(), Violation> {
         self.model.ask();
+        if !self.model.staged().is_empty() {
+            self.maybe_crash_soon(10);
+        }
         let now = self.now;
         let Some(engine) = self.engine.as_mut() else { return Ok(()) };
         match engine.commit(now) {
@@ -476,7 +480,15 @@ impl World {
             .sum()
     }
 
+    fn maybe_crash_soon(&mut self, calls: u64) {
+        if self.storm && self.random.chance(self.plan.crash_soon) {
+            self.hit("the machine stops in the middle");
+            self.disk.crash_at(Some(self.disk.calls() + self.random.below(calls)));
+        }
+    }
+
     fn maintain(&mut self) -> Result<(), Violation> {
+        self.maybe_crash_soon(16);
         let now = self.now;
         let Some(engine) = self.engine.as_mut() else { return Ok(()) };
         match engine.maintain(now) {

@@ -80,6 +80,9 @@ enum Entry {
 #[derive(Debug)]
 struct World {
     inodes: Vec<Inode>,
+    /// The bytes of files that were removed of late, by the first word of their names: a new file may get
+    /// their place on the disk.
+    removed: BTreeMap<String, Vec<u8>>,
     /// The directory as calls see it, and as a power cut surely leaves it.
     names: BTreeMap<String, usize>,
     durable_names: BTreeMap<String, usize>,
@@ -118,6 +121,7 @@ impl ModelDisk {
     pub fn new(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(World {
             inodes: Vec::new(),
+            removed: BTreeMap::new(),
             names: BTreeMap::new(),
             durable_names: BTreeMap::new(),
             unsynced: Vec::new(),
@@ -183,6 +187,7 @@ impl ModelDisk {
         let world = self.world();
         Self(Arc::new(Mutex::new(World {
             inodes: world.inodes.clone(),
+            removed: world.removed.clone(),
             names: world.names.clone(),
             durable_names: world.durable_names.clone(),
             unsynced: world.unsynced.clone(),
@@ -323,12 +328,15 @@ impl World {
     }
 
     fn lose_power(&mut self, tail: Option<Tail>) {
-        let World { inodes, random, .. } = self;
+        let World { inodes, random, names, removed, .. } = self;
         let mut struck = Vec::new();
-        for inode in inodes {
+        for (index, inode) in inodes.iter_mut().enumerate() {
+            let name = names.iter().find(|(_, named)| **named == index).map(|(name, _)| name);
+            let older = name.and_then(|name| removed.get(first_word(name)));
+            let older = older.map(Vec::as_slice).unwrap_or_default();
             let tail = tail.or_else(|| Tail::ALL.get(random.index(Tail::ALL.len())).copied());
             if let Some(tail) = tail.filter(|_| !inode.is_clean()) {
-                inode.lose_power(tail, random);
+                inode.lose_power(tail, older, random);
                 struck.push(tail.as_str());
             }
         }
@@ -366,6 +374,10 @@ impl World {
             }
         }
     }
+}
+
+fn first_word(name: &str) -> &str {
+    name.split('-').next().unwrap_or_default()
 }
 
 fn failed(words: &str) -> io::Error {
@@ -429,7 +441,10 @@ impl Disk for ModelDisk {
         if world.strikes(rate, "remove fails", name) {
             return Err(failed("remove"));
         }
-        world.names.remove(name);
+        if let Some(inode) = world.names.remove(name) {
+            let bytes = world.inodes.get(inode).map(|inode| inode.cached.clone());
+            world.removed.insert(first_word(name).to_owned(), bytes.unwrap_or_default());
+        }
         world.unsynced.push(Entry::Remove { name: name.to_owned() });
         Ok(())
     }

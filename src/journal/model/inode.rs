@@ -20,12 +20,21 @@ pub enum Tail {
     Zeroed,
     /// All of it, with one bit flipped.
     Flipped,
+    /// The length grew, but what was not written shows what an older file had there.
+    Stale,
 }
 
 impl Tail {
     /// Every kind.
-    pub const ALL: [Self; 6] =
-        [Self::Lost, Self::Kept, Self::Prefix, Self::Torn, Self::Zeroed, Self::Flipped];
+    pub const ALL: [Self; 7] = [
+        Self::Lost,
+        Self::Kept,
+        Self::Prefix,
+        Self::Torn,
+        Self::Zeroed,
+        Self::Flipped,
+        Self::Stale,
+    ];
 
     /// The word in traces.
     #[must_use]
@@ -37,6 +46,7 @@ impl Tail {
             Self::Torn => "tail torn",
             Self::Zeroed => "tail zeroed",
             Self::Flipped => "tail flipped",
+            Self::Stale => "tail stale",
         }
     }
 }
@@ -90,15 +100,15 @@ impl Inode {
         self.unsynced.is_empty() && self.forgotten.is_empty()
     }
 
-    /// The power goes off and comes back.
-    pub(super) fn lose_power(&mut self, tail: Tail, random: &mut Random) {
+    /// The power goes off and comes back. `older` is what a removed file had in the same place.
+    pub(super) fn lose_power(&mut self, tail: Tail, older: &[u8], random: &mut Random) {
         let mut image = std::mem::take(&mut self.durable);
         let before = image.len();
         let mut changes = std::mem::take(&mut self.forgotten);
         changes.append(&mut self.unsynced);
         match tail {
             Tail::Lost => changes.clear(),
-            Tail::Kept | Tail::Flipped | Tail::Zeroed => {}
+            Tail::Kept | Tail::Flipped | Tail::Zeroed | Tail::Stale => {}
             Tail::Prefix => changes.truncate(random.index(changes.len() + 1)),
             Tail::Torn => {
                 changes.truncate(random.index(changes.len() + 1));
@@ -113,6 +123,15 @@ impl Inode {
             match change {
                 Change::Append { at, bytes } if tail == Tail::Zeroed => {
                     write_some_sectors(&mut image, *at, bytes, random);
+                }
+                Change::Append { at, bytes } if tail == Tail::Stale => {
+                    let old = older.get(*at..).unwrap_or_default();
+                    let stale: Vec<u8> =
+                        old.iter().copied().chain(std::iter::repeat(0)).take(bytes.len()).collect();
+                    write_at(&mut image, *at, &stale);
+                    if random.below(4) == 0 {
+                        write_some_sectors(&mut image, *at, bytes, random);
+                    }
                 }
                 change => apply(&mut image, change),
             }
