@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
@@ -43,8 +43,32 @@ pub(super) async fn live(config: Config, files: &[PathBuf], logging: &Logging) -
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    match Daemon::start(&config, logging).await {
-        Ok(daemon) => daemon.run(files, logging).await,
+    let signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => {
+            tracing::error!(error = %error, "cannot listen to signals");
+            return Exit::Disk;
+        }
+    };
+    match Daemon::start(&config, signals, Some(logging)).await {
+        Ok(daemon) => daemon.run(files, Some(logging)).await,
+        Err(exit) => exit,
+    }
+}
+
+/// Lives inside a process that is somebody else's: it listens to `stop` in place of signals, leaves the log to
+/// its owner, and hands out its journal once everything has been started.
+pub(super) async fn live_within(
+    config: Config,
+    stop: watch::Receiver<bool>,
+    started: oneshot::Sender<Arc<dyn Journal>>,
+) -> Exit {
+    match Daemon::start(&config, Signals::Owner(stop), None).await {
+        Ok(daemon) => {
+            // An owner that is not interested any more will say so through `stop`.
+            let _ = started.send(Arc::clone(&daemon.surroundings.journal));
+            daemon.run(&[], None).await
+        }
         Err(exit) => exit,
     }
 }
@@ -71,11 +95,11 @@ struct Daemon {
 
 impl Daemon {
     /// Opens and builds everything, then starts it. What cannot be had is said in the log.
-    async fn start(config: &Config, logging: &Logging) -> Result<Self, Exit> {
-        let signals = Signals::listen().map_err(|error| {
-            tracing::error!(error = %error, "cannot listen to signals");
-            Exit::Disk
-        })?;
+    async fn start(
+        config: &Config,
+        signals: Signals,
+        logging: Option<&Logging>,
+    ) -> Result<Self, Exit> {
         let status = StatusBoard::default();
         status.set(PROCESS, State::Starting);
         let metrics = Arc::new(Metrics::new().map_err(|error| {
@@ -96,7 +120,7 @@ impl Daemon {
             metrics: Arc::clone(&metrics),
             status: status.clone(),
             journal: Arc::clone(&journal),
-            dropped: Some(logging.dropped()),
+            dropped: logging.map(Logging::dropped),
         };
         let mut daemon = Self {
             signals,
@@ -172,7 +196,7 @@ impl Daemon {
     }
 
     /// Waits for what happens, until something ends it.
-    async fn run(mut self, files: &[PathBuf], logging: &Logging) -> Exit {
+    async fn run(mut self, files: &[PathBuf], logging: Option<&Logging>) -> Exit {
         let mut health = self.surroundings.journal.health();
         loop {
             let exit = tokio::select! {
@@ -236,7 +260,7 @@ impl Daemon {
     }
 
     /// Takes over what can change. A configuration with an error changes nothing at all.
-    async fn reload(&mut self, files: &[PathBuf], logging: &Logging) {
+    async fn reload(&mut self, files: &[PathBuf], logging: Option<&Logging>) {
         match self.prepare(files, logging) {
             Ok(reload) => self.take_over(reload).await,
             Err(errors) => {
@@ -247,13 +271,15 @@ impl Daemon {
     }
 
     /// Everything about a reload that can fail.
-    fn prepare(&self, files: &[PathBuf], logging: &Logging) -> Result<Reload, Vec<String>> {
+    fn prepare(&self, files: &[PathBuf], logging: Option<&Logging>) -> Result<Reload, Vec<String>> {
         let config = Config::load(files)
             .map_err(|errors| errors.0.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         let running = (self.crew.running(reload::SOURCE), self.crew.running(reload::SINK));
         let plan = reload::plan(&self.fixed, &running.0, &running.1, &config);
         let built = build_all(plan.sources(&config), plan.sinks(&config), &self.surroundings)?;
-        logging.reload(&config.log).map_err(|error| vec![error])?;
+        logging
+            .map_or(Ok(()), |logging| logging.reload(&config.log))
+            .map_err(|error| vec![error])?;
         Ok(Reload { config, plan, built })
     }
 

@@ -14,11 +14,15 @@ mod send_test;
 pub mod signals;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
 
 pub use exit::Exit;
 
 use crate::config::Config;
+use crate::journal::Journal;
 
 /// How long blocking work that is left may hold the process up after all tasks have ended.
 const RUNTIME_END: Duration = Duration::from_millis(500);
@@ -52,6 +56,16 @@ pub fn run(files: &[PathBuf]) -> Exit {
     runtime.shutdown_timeout(RUNTIME_END);
     tracing::info!(code = exit.code(), "ended");
     exit
+}
+
+/// Runs the daemon inside a process that is somebody else's (the demo): until `stop` turns true or it has to
+/// end. It sets up no log and listens to no signals; `started` gets the journal once all parts run.
+pub async fn run_within(
+    config: Config,
+    stop: watch::Receiver<bool>,
+    started: oneshot::Sender<Arc<dyn Journal>>,
+) -> Exit {
+    life::live_within(config, stop, started).await
 }
 
 /// A dump of the process would hold its secrets and the mail in flight.

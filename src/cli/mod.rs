@@ -2,6 +2,7 @@
 //! does beyond asking and telling is the library's.
 
 pub mod check;
+pub mod demo;
 pub mod journal;
 pub mod run;
 pub mod shell;
@@ -28,6 +29,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::RunArgs),
+    Demo(demo::DemoArgs),
     Check(check::CheckArgs),
     Tag(tag::TagArgs),
     Journal(journal::JournalArgs),
@@ -60,6 +62,7 @@ fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     };
     match cli.command {
         Command::Run(arguments) => run::run(&arguments).into(),
+        Command::Demo(arguments) => demo::run(&arguments).into(),
         Command::Journal(arguments) => journal::run(&arguments).into(),
         Command::Check(arguments) => check::run(&arguments).into(),
         Command::Tag(arguments) => tag::run(&arguments).into(),

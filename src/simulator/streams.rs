@@ -42,12 +42,12 @@ pub enum Stream {
 
 const SHARES: [(Stream, u64); 12] = [
     (Stream::Newsletters, 200),
-    (Stream::Partners, 180),
+    (Stream::Partners, 190),
     (Stream::Invoices, 110),
     (Stream::Internal, 170),
     (Stream::Outbound, 60),
     (Stream::Spam, 90),
-    (Stream::Phish, 60),
+    (Stream::Phish, 50),
     (Stream::Malware, 20),
     (Stream::Simulations, 20),
     (Stream::Reports, 10),
@@ -56,7 +56,7 @@ const SHARES: [(Stream, u64); 12] = [
 ];
 
 /// Mails of one campaign share subject, link, sender and cluster.
-const MAILS_PER_CAMPAIGN: u64 = 12;
+const MAILS_PER_CAMPAIGN: u64 = 5;
 
 /// How a phish campaign gets at people; each row is one trick.
 #[derive(Debug, Clone, Copy, Default)]
@@ -81,6 +81,15 @@ const LURES: [Lure; 8] = [
         methods: &["URL detonation reputation", "Advanced filter"],
     },
     Lure {
+        from: "ceo.office@litware.example",
+        name: "Adele Abel",
+        ip: "198.51.100.31",
+        url: "",
+        subject: "Are you at your desk?",
+        high: false,
+        methods: &["Impersonation user"],
+    },
+    Lure {
         from: "security@relecloud.example",
         name: "Account security",
         ip: "203.0.113.45",
@@ -90,6 +99,15 @@ const LURES: [Lure; 8] = [
         methods: &["URL malicious reputation"],
     },
     Lure {
+        from: "payroll@adatum.example",
+        name: "Payroll",
+        ip: "198.51.100.88",
+        url: "https://payroll.adatum-hr.example/confirm",
+        subject: "Confirm your bank details",
+        high: false,
+        methods: &["Spoof external domain", "General filter"],
+    },
+    Lure {
         from: "share@northwind.example",
         name: "Northwind Portal",
         ip: "198.51.100.140",
@@ -97,6 +115,15 @@ const LURES: [Lure; 8] = [
         subject: "A document was shared with you",
         high: true,
         methods: &["URL detonation"],
+    },
+    Lure {
+        from: "claims@woodgrove.example",
+        name: "Woodgrove Claims",
+        ip: "198.51.100.61",
+        url: "https://claims.woodgrove.example/case",
+        subject: "Your claim needs an answer",
+        high: false,
+        methods: &["General filter"],
     },
     Lure {
         from: "voice@lucerne.example",
@@ -115,33 +142,6 @@ const LURES: [Lure; 8] = [
         subject: "Mailbox almost full",
         high: true,
         methods: &["Advanced filter"],
-    },
-    Lure {
-        from: "ceo.office@litware.example",
-        name: "Adele Abel",
-        ip: "198.51.100.31",
-        url: "",
-        subject: "Are you at your desk?",
-        high: false,
-        methods: &["Impersonation user"],
-    },
-    Lure {
-        from: "payroll@adatum.example",
-        name: "Payroll",
-        ip: "198.51.100.88",
-        url: "https://payroll.adatum-hr.example/confirm",
-        subject: "Confirm your bank details",
-        high: false,
-        methods: &["Spoof external domain", "General filter"],
-    },
-    Lure {
-        from: "claims@woodgrove.example",
-        name: "Woodgrove Claims",
-        ip: "198.51.100.61",
-        url: "https://claims.woodgrove.example/case",
-        subject: "Your claim needs an answer",
-        high: false,
-        methods: &["General filter"],
     },
 ];
 

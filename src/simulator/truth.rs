@@ -169,6 +169,14 @@ impl Truth {
         self.out.flush()
     }
 
+    /// Writes what is still held back, without completing the file.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+
     /// Compares tickets, told by the message that each is about, with what there should be: one for each
     /// message of which a copy is allowed high-confidence phish. Returns how many are missing, are about
     /// other messages, and are about a message that has one already.
