@@ -396,7 +396,7 @@ proptest! {
     }
 
     #[test]
-    fn confidence_that_is_not_high_never_counts_as_high(row in any_row(), word in "[A-Za-z]{0,8}") {
+    fn confidence_that_is_not_high_never_counts_as_high(row in any_row(), word in "[A-Za-z]{0,8}|(Very )?[Hh]igh[a-z]{0,3}|[1-9]") {
         prop_assume!(!word.eq_ignore_ascii_case("high"));
         let mut row = row;
         for column in ["ConfidenceLevel", "OriginalConfidenceLevel"] {
