@@ -363,34 +363,7 @@ listener.name.sasl_ssl.oauthbearer.sasl.jaas.config=org.apache.kafka.common.secu
 
     /// Everything in a topic at this isolation level, in order by partition.
     pub fn read(&self, topic: &str, isolation: &str) -> Vec<rdkafka::message::OwnedMessage> {
-        let consumer: BaseConsumer = self
-            .client()
-            .set("group.id", "postern-test-reader")
-            .set("enable.auto.commit", "false")
-            .set("enable.partition.eof", "true")
-            .set("isolation.level", isolation)
-            .create()
-            .unwrap();
-        let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).unwrap();
-        let mut list = TopicPartitionList::new();
-        for partition in metadata.topics()[0].partitions() {
-            list.add_partition_offset(topic, partition.id(), Offset::Beginning).unwrap();
-        }
-        consumer.assign(&list).unwrap();
-        let (mut messages, mut ended) = (Vec::new(), std::collections::BTreeSet::new());
-        let deadline = Instant::now() + PATIENCE;
-        while ended.len() < list.count() {
-            assert!(Instant::now() < deadline, "reading {topic} takes too long");
-            match consumer.poll(Duration::from_millis(200)) {
-                Some(Ok(message)) => messages.push(message.detach()),
-                Some(Err(rdkafka::error::KafkaError::PartitionEOF(partition))) => {
-                    ended.insert(partition);
-                }
-                Some(Err(_)) | None => {}
-            }
-        }
-        messages.sort_by_key(|message| (message.partition(), message.offset()));
-        messages
+        read_with(&self.client(), topic, isolation)
     }
 
     /// Grants a user something on a topic, or takes it back.
@@ -418,6 +391,42 @@ impl Drop for Broker {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// As [`Broker::read`], for whoever holds no broker.
+pub fn read_with(
+    client: &ClientConfig,
+    topic: &str,
+    isolation: &str,
+) -> Vec<rdkafka::message::OwnedMessage> {
+    let consumer: BaseConsumer = client
+        .clone()
+        .set("group.id", "postern-test-reader")
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .set("isolation.level", isolation)
+        .create()
+        .unwrap();
+    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).unwrap();
+    let mut list = TopicPartitionList::new();
+    for partition in metadata.topics()[0].partitions() {
+        list.add_partition_offset(topic, partition.id(), Offset::Beginning).unwrap();
+    }
+    consumer.assign(&list).unwrap();
+    let (mut messages, mut ended) = (Vec::new(), std::collections::BTreeSet::new());
+    let deadline = Instant::now() + PATIENCE;
+    while ended.len() < list.count() {
+        assert!(Instant::now() < deadline, "reading {topic} takes too long");
+        match consumer.poll(Duration::from_millis(200)) {
+            Some(Ok(message)) => messages.push(message.detach()),
+            Some(Err(rdkafka::error::KafkaError::PartitionEOF(partition))) => {
+                ended.insert(partition);
+            }
+            Some(Err(_)) | None => {}
+        }
+    }
+    messages.sort_by_key(|message| (message.partition(), message.offset()));
+    messages
 }
 
 fn run(command: &mut Command) -> (bool, String) {
