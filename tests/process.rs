@@ -50,7 +50,7 @@ fn a_broker_that_is_killed_ten_times_delays_everything_and_loses_nothing() {
     }
     let mut broker = kafka::Broker::start(&[]);
     let rig = Rig::new(&broker, "bounce");
-    let feed = rig.feed(20_000);
+    let feed = rig.feed(10_000);
     let mut daemon = rig.start();
     let mut random = random();
     for _ in 0..10 {

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long anything may take before the test fails.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The running program. Dropping it kills it.
 pub struct Daemon {
@@ -92,6 +92,13 @@ impl Daemon {
         text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
     }
 
+    /// The metrics that are not 0, for the message of a failed test.
+    fn figures(&self) -> String {
+        let (_, text) = self.get("/metrics").unwrap_or_default();
+        let told = |line: &&str| !line.starts_with('#') && !line.ends_with(" 0");
+        text.lines().filter(told).collect::<Vec<_>>().join("\n")
+    }
+
     /// Waits until a metric is as it should be.
     pub fn wait_for_metric(&mut self, series: &str, good: impl Fn(f64) -> bool) {
         let deadline = Instant::now() + PATIENCE;
@@ -101,7 +108,13 @@ impl Daemon {
                 return;
             }
             assert!(self.is_running(), "it ended while {series} was {value:?}:\n{}", self.log());
-            assert!(Instant::now() < deadline, "{series} is {value:?}:\n{}", self.log());
+            assert!(
+                Instant::now() < deadline,
+                "{series} is {value:?}:\n{}\n{}\n{:?}",
+                self.log(),
+                self.figures(),
+                self.get("/ready")
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -118,6 +131,11 @@ impl Daemon {
             assert!(Instant::now() < deadline, "/ready says {answer:?}:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 }
 
