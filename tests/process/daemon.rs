@@ -132,11 +132,6 @@ impl Daemon {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
-
-    /// Its process id.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
 }
 
 impl Drop for Daemon {
