@@ -15,6 +15,7 @@
 #![allow(missing_docs, reason = "not a library")]
 
 mod campaign;
+mod crash_points;
 mod model;
 mod plan;
 mod planted;
