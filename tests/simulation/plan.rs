@@ -49,7 +49,7 @@ impl Plan {
         let faults = Faults {
             short_write: rate(300_000),
             interrupted: rate(200_000),
-            append_full: rate(60_000),
+            append_full: rate(100_000),
             sync_error: rate(60_000),
             directory_sync_error: rate(30_000),
             read_error: rate(30_000),
@@ -57,7 +57,7 @@ impl Plan {
             open_error: rate(20_000),
             rename_error: rate(30_000),
             remove_error: rate(30_000),
-            truncate_error: rate(200_000),
+            truncate_error: rate(500_000),
             crash: rate(20_000),
             capacity: u64::MAX,
         };
