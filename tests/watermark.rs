@@ -3,6 +3,7 @@
 //! the same file once more with its orderings weakened, to prove that this test would see it.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fall over")]
+#![allow(clippy::duplicate_mod, reason = "once as it is, once weakened")]
 #![allow(missing_docs, dead_code, reason = "the file is included for its behaviour only")]
 
 use std::time::Duration;

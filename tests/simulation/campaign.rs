@@ -59,7 +59,7 @@ impl Campaign {
                             return;
                         }
                         let (report, mut result) = run_caught(seed, plant);
-                        if seed % TWICE == 0 && result.is_ok() {
+                        if seed.is_multiple_of(TWICE) && result.is_ok() {
                             let (again, _) = run_caught(seed, plant);
                             if again.trace_hash != report.trace_hash {
                                 let words = "the second run went another way".to_owned();

@@ -75,7 +75,7 @@ impl Source {
             }
             let mut record = Record {
                 key: self.next_key,
-                mail: (random.below(3) == 0).then(|| self.next_key / 4),
+                mail: (random.below(3) == 0).then_some(self.next_key / 4),
                 poison: random.below(12) == 0,
                 occurred: now,
                 visible: now,
