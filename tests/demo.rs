@@ -60,10 +60,25 @@ fn the_demo_proves_that_nothing_was_lost_and_the_second_opinion_agrees() {
     assert!(!text.contains('\u{1b}'), "a pipe gets no escape codes: {text}");
     assert!(text.contains(data), "it says where the data is: {text}");
 
+    let export = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_postern"));
+        command.args(["journal", "export", "--config"]).arg(Path::new(data).join("postern.toml"));
+        let output = command.args(more).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    let lines = |text: &[u8]| text.iter().filter(|byte| **byte == b'\n').count();
+    let events = export(&[]);
+    let dead_letters = lines(&export(&["--dead-letters"])) - lines(&events);
+    let journal = parent.path().join("export.ndjson");
+    std::fs::write(&journal, &events).unwrap();
+
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle/oracle.py");
     let oracle = Command::new("python3")
         .arg(script)
-        .args(["--truth", truth, "--sink"])
+        .args(["--truth", truth, "--dead-letters", &dead_letters.to_string(), "--journal"])
+        .arg(&journal)
+        .arg("--sink")
         .args(ndjson_files(&Path::new(data).join("events")))
         .output()
         .unwrap();

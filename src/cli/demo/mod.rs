@@ -129,6 +129,9 @@ fn tell_where_to_look(folder: &Folder, mut screen: Screen) {
         screen.print("    journal/       the journal");
         screen.print("    postern.toml   the configuration that it ran with");
         screen.print("    postern.log    what Postern had to say");
+        screen.print("  Look into the journal, or write it out:");
+        screen.print(&format!("    postern journal stat --config {path}/postern.toml"));
+        screen.print(&format!("    postern journal export --config {path}/postern.toml"));
     }
     screen.print("  Your own mail next: `postern tag --help` for a file you have exported,");
     screen.print("  README.md for the way to a tenant's event hubs.");

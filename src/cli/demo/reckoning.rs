@@ -178,13 +178,13 @@ impl Reckoning {
             row("  other tags than the model's", None, journal.mistagged, file.mistagged),
             String::new(),
             format!(
-                "    {} things sent that nobody can read, {} dead letters kept",
+                "    sent so that nobody can read it: {}, kept as dead letters: {}",
                 grouped(self.sent.poison),
                 grouped(self.dead_letters)
             ),
             format!(
-                "    {} phish messages let in, {} tickets opened: {missing} missing, {twice} twice, \
-                 {strangers} for no reason",
+                "    phish messages let in: {}, tickets opened: {} ({missing} missing, {twice} twice, {strangers} \
+                 for no reason)",
                 grouped(self.sent.allowed_messages),
                 grouped(self.tickets),
             ),
