@@ -231,7 +231,7 @@ impl Play {
         }
         let stat = self.journal.stat();
         Figures {
-            elapsed: self.began.elapsed(),
+            elapsed: self.planned.unwrap_or(Duration::MAX).min(self.began.elapsed()),
             planned: self.planned,
             seed: self.seed,
             sent: self.totals(),
