@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rdkafka::client::OAuthToken;
 use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode as Code;
 use secrecy::ExposeSecret as _;
 
 use super::access::Auth;
@@ -88,14 +89,21 @@ impl Link {
 
     /// For `ClientContext::error`.
     pub fn note(&self, error: &KafkaError, reason: &str) {
+        if code_of(error) == Code::PartitionEOF {
+            return;
+        }
         let trouble = Trouble::of(code_of(error), reason);
         tracing::debug!(?trouble, reason, "kafka client");
         let mut state = self.state();
         // "All brokers are down" follows the reason why and must not hide it.
-        let telling = !matches!(trouble, Trouble::Unreachable | Trouble::Passing);
-        if telling
-            || !state.trouble.as_ref().is_some_and(|(known, _)| *known != Trouble::Unreachable)
-        {
+        let rank = |trouble| match trouble {
+            Trouble::Passing => 0,
+            Trouble::Unreachable => 1,
+            _ => 2,
+        };
+        let all_down = code_of(error) == Code::AllBrokersDown;
+        let known = state.trouble.as_ref().map(|(known, _)| rank(*known));
+        if known.is_none_or(|known| rank(trouble) >= known && !all_down) {
             state.trouble = Some((trouble, reason.to_owned()));
         }
     }
@@ -132,7 +140,6 @@ impl Link {
 mod tests {
     use super::*;
     use crate::domain::Failure;
-    use rdkafka::types::RDKafkaErrorCode as Code;
 
     #[test]
     fn the_reason_why_no_broker_answers_is_told_and_not_only_that_none_does() {
@@ -144,6 +151,11 @@ mod tests {
         assert_eq!(told.failure, Failure::Hold);
         assert!(told.message.contains("SASL authentication error"), "{}", told.message);
         link.works();
-        assert_eq!(link.error(&timeout, "connecting", true).failure, Failure::Retry(None));
+        let refused = KafkaError::Global(Code::BrokerTransportFailure);
+        link.note(&refused, "connection refused");
+        link.note(&KafkaError::Global(Code::AllBrokersDown), "1/1 brokers are down");
+        let told = link.error(&timeout, "connecting", true);
+        assert!(matches!(told.failure, Failure::Retry(_)));
+        assert!(told.message.contains("connection refused"), "{}", told.message);
     }
 }

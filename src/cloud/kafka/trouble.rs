@@ -1,11 +1,16 @@
 //! What librdkafka's errors mean to us: a small closed list, a sentence that says what to do, and what the
 //! pipeline should do about it. Nothing here retries.
 
+use std::time::Duration;
+
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use crate::domain::Failure;
 use crate::pipeline::port::AdapterError;
+
+/// How soon to look whether a line works again.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// What is wrong, as far as it matters for what to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,11 +131,10 @@ impl Trouble {
             | Self::MissingTopic
             | Self::TooLarge
             | Self::Settings => Failure::Hold,
-            Self::Unreachable
-            | Self::Throttled
-            | Self::Fenced
-            | Self::OffsetGone
-            | Self::Passing => Failure::Retry(None),
+            // librdkafka connects again by itself and backs off on its own: a growing pause on top of that would
+            // only keep us away from a broker that is back.
+            Self::Unreachable | Self::Passing => Failure::Retry(Some(LOOK_AGAIN)),
+            Self::Throttled | Self::Fenced | Self::OffsetGone => Failure::Retry(None),
         }
     }
 
@@ -208,7 +212,7 @@ mod tests {
 
     #[test]
     fn what_only_a_person_can_put_right_is_held_and_what_passes_is_retried() {
-        let again = Failure::Retry(None);
+        let again = Failure::Retry(Some(LOOK_AGAIN));
         check(Code::TopicAuthorizationFailed, "", Trouble::Rights, Failure::Hold);
         check(Code::Authentication, "", Trouble::Login, Failure::Hold);
         check(Code::SSL, "certificate verify failed", Trouble::Certificate, Failure::Hold);
@@ -216,7 +220,7 @@ mod tests {
         check(Code::UnknownTopicOrPartition, "", Trouble::MissingTopic, Failure::Hold);
         check(Code::AllBrokersDown, "", Trouble::Unreachable, again);
         check(Code::NotLeaderForPartition, "", Trouble::Passing, again);
-        check(Code::OffsetOutOfRange, "", Trouble::OffsetGone, again);
+        check(Code::OffsetOutOfRange, "", Trouble::OffsetGone, Failure::Retry(None));
     }
 
     #[test]
