@@ -11,8 +11,8 @@ pub struct JournalConfig {
     /// copies at most one segment, and truncation frees space in pieces of this size. At most a sixteenth
     /// of the quota is used.
     pub segment_bytes: u64,
-    /// Limit for all files of the journal together, in bytes. Default 10 GiB. At the limit the readers'
-    /// `on_full` decides.
+    /// Limit for all files of the journal together, in bytes, but for those of the dedup set (16 bytes for each
+    /// id seen in `dedup_days`). Default 10 GiB. At the limit the readers' `on_full` decides.
     pub quota_bytes: u64,
     /// How many days delivered events are kept for `replay` and `export` while the quota has room. Default 7.
     pub retention_days: u32,

@@ -14,7 +14,7 @@ use super::frame::FRAME_HEADER;
 use super::positions::PositionsLog;
 use super::recovery::{Kept, Recovered, recover};
 use super::segment::{SegmentHeader, SegmentWriter, WriteError};
-use super::shared::{RESERVE, Readers, Salts, Shared, Wellness};
+use super::shared::{RESERVE, RESERVE_TEMPORARY, Readers, Salts, Shared, Wellness};
 use super::state::{State, dedup_config};
 use super::view::{Segment, View, lock};
 use super::{
@@ -84,7 +84,7 @@ impl<D: Disk> Engine<D> {
         let mut salts = Salts(seed);
         let mut recovered = recover(&disk, &config, now, &mut salts, planted);
         if matches!(&recovered, Err(OpenError::Io { cause, .. }) if super::segment::is_full(cause))
-            && disk.remove(RESERVE).is_ok()
+            && [RESERVE, RESERVE_TEMPORARY].map(|name| disk.remove(name).is_ok()).contains(&true)
         {
             // That is what the reserve is for: a start on a full disk.
             recovered = recover(&disk, &config, now, &mut salts, planted);
@@ -133,7 +133,7 @@ impl<D: Disk> Engine<D> {
             }),
             positions: Mutex::new(log),
             wellness: Mutex::new(Wellness::default()),
-            bytes: AtomicU64::new(bytes.iter().map(|(_, bytes)| bytes).sum()),
+            bytes: AtomicU64::new(super::maintain::quota_bytes(&bytes)),
             tails_repaired: u64::from(recovered.tail_cut.is_some()),
             tail_bytes_cut: recovered.tail_cut.unwrap_or_default(),
             salts: Mutex::new(salts),

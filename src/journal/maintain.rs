@@ -23,6 +23,12 @@ const SEAL_AFTER_SECONDS: i64 = 86_400;
 /// backlog of readers that allow it.
 const PRESSURE_PERCENT: u64 = 90;
 
+/// What counts towards the quota. The dedup set's files do not: they follow from the horizon, no reader can make
+/// room there, and so they must not be able to fill the quota for good.
+pub(super) fn quota_bytes(files: &[(String, u64)]) -> u64 {
+    files.iter().filter(|(name, _)| !name.starts_with("dedup-")).map(|(_, bytes)| bytes).sum()
+}
+
 fn run_failed(error: RunError) -> WriteError {
     match error {
         RunError::Write(cause) if super::segment::is_full(&cause) => WriteError::Full(cause),
@@ -81,7 +87,7 @@ impl<D: Disk> Engine<D> {
 
     fn count_bytes(&self) {
         if let Ok(files) = self.shared.disk.list() {
-            let bytes = files.iter().map(|(_, bytes)| bytes).sum();
+            let bytes = quota_bytes(&files);
             self.shared.bytes.store(bytes, Ordering::Relaxed);
         }
     }
@@ -96,10 +102,8 @@ impl<D: Disk> Engine<D> {
 
     /// Removes segments that every reader has durably passed, once retention has passed or room is short.
     fn remove_delivered(&mut self, now: Ticks) -> Result<(), WriteError> {
-        let cut = self.removable(now);
-        if cut <= self.shared.view.first() {
-            return Ok(());
-        }
+        // Frames without events move no offset, so the frames are counted too.
+        let Some((cut, sequence)) = self.removable(now) else { return Ok(()) };
         if self.shared.planted.is(Bug::UnlinkBeforeSnapshot) {
             self.remove_below(cut)?;
             return self.write_snapshot(cut, 0);
@@ -108,7 +112,7 @@ impl<D: Disk> Engine<D> {
         // must be past the cut: whichever is read, what it needs is there.
         while self.snapshots.len() < 2
             || !self.snapshot_in_this_life
-            || self.snapshots.iter().any(|kept| kept.next_offset < cut)
+            || self.snapshots.iter().any(|kept| kept.next_sequence < sequence)
         {
             self.write_snapshot(self.shared.view.first(), 0)?;
         }
@@ -116,8 +120,8 @@ impl<D: Disk> Engine<D> {
         self.remove_below(cut)
     }
 
-    /// The offset below which whole segments may go.
-    fn removable(&self, now: Ticks) -> Offset {
+    /// The offset and the frame below which whole segments may go, if any may.
+    fn removable(&self, now: Ticks) -> Option<(Offset, u64)> {
         let floor = self.shared.readers_floor().map_or(self.next_offset, |(floor, _)| floor);
         let retention = i64::from(self.shared.config.retention_days) * 86_400;
         let expired = now.plus_seconds(-retention);
@@ -129,7 +133,7 @@ impl<D: Disk> Engine<D> {
             // The last one stays even when it is sealed and the next could not be begun: a start needs one.
             let all_but_last = segments.len().saturating_sub(1);
             let last = segments.iter().take(all_but_last).take_while(may_go).last();
-            last.map_or(0, |segment| segment.end.next_offset)
+            last.map(|segment| (segment.end.next_offset, segment.end.next_sequence))
         })
     }
 
@@ -284,12 +288,11 @@ impl<D: Disk> Engine<D> {
             let done = self.remove_delivered(now);
             self.settle(done)?;
         }
-        let reserve = self.shared.fill_reserve();
-        if !full {
-            return Ok(());
-        }
-        if reserve.is_err() {
-            return Ok(());
+        match self.shared.fill_reserve() {
+            Err(WriteError::Poison(reason)) => return Err(self.shared.poison(reason)),
+            Err(WriteError::Full(_)) => return Ok(()),
+            Ok(()) if !full => return Ok(()),
+            Ok(()) => {}
         }
         let wanted = self.room_wanted();
         if self.shared.disk.free_bytes().is_ok_and(|free| free > wanted) {

@@ -12,6 +12,8 @@ pub mod embedded;
 mod embedded_tests;
 pub mod engine;
 pub mod error;
+#[cfg(test)]
+mod format_tests;
 mod frame;
 mod gap;
 mod maintain;
@@ -22,6 +24,8 @@ mod positions;
 pub mod real;
 mod recovery;
 pub mod repair;
+#[cfg(test)]
+mod room_tests;
 mod scan;
 mod segment;
 mod shared;

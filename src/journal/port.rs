@@ -164,7 +164,7 @@ pub struct JournalStat {
     pub next: Offset,
     /// Segments on disk.
     pub segments: u64,
-    /// Bytes of all files.
+    /// Bytes of all files but those of the dedup set, which has a budget of its own.
     pub bytes: u64,
     /// The quota for all files, in bytes.
     pub quota_bytes: u64,

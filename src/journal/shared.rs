@@ -16,6 +16,8 @@ use super::{Health, JournalError, JournalStat, Offset, OnFull, ReaderStart};
 
 /// The file that holds back room for a full disk.
 pub(crate) const RESERVE: &str = "reserve";
+/// What it is called while it is being written.
+pub(crate) const RESERVE_TEMPORARY: &str = "reserve.tmp";
 
 /// Where the readers are, and what of that is durable.
 #[derive(Debug, Default)]
@@ -239,7 +241,7 @@ impl<D: Disk> Shared<D> {
         if free < wanted.saturating_mul(2) {
             return Err(WriteError::Full(std::io::ErrorKind::StorageFull.into()));
         }
-        let temporary = "reserve.tmp";
+        let temporary = RESERVE_TEMPORARY;
         let _ = self.disk.remove(temporary);
         let fill = || -> std::io::Result<()> {
             const PIECE: u64 = 1 << 20;
@@ -256,7 +258,8 @@ impl<D: Disk> Shared<D> {
         fill().map_err(|error| {
             let _ = self.disk.remove(temporary);
             WriteError::Full(error)
-        })
+        })?;
+        self.disk.sync_directory().map_err(WriteError::poison("sync the directory"))
     }
 
     /// Gives the reserve back to the file system; whether there was one.

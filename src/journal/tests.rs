@@ -77,7 +77,7 @@ pub(super) fn numbers(engine: &Engine<ModelDisk>, mut from: u64) -> Vec<u64> {
     }
 }
 
-fn file_named(disk: &ModelDisk, part: &str) -> String {
+pub(super) fn file_named(disk: &ModelDisk, part: &str) -> String {
     let mut names: Vec<String> = disk
         .list()
         .unwrap()
