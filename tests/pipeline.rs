@@ -478,3 +478,31 @@ async fn a_sink_that_keeps_its_own_position_begins_there() {
     let batches = deliver(&rig, Filter::default(), Some(3), answer).await;
     assert_eq!(batches.concat(), [3, 4]);
 }
+
+/// Fault matrix: B13 (as far as a sink's own position tells).
+#[tokio::test(start_paused = true)]
+async fn a_far_end_that_is_ahead_of_the_journal_is_held_and_sent_nothing() {
+    let rig = with_mails(2).await;
+    let batches = Arc::new(Mutex::new(Vec::new()));
+    let sink = Recorder {
+        batches: Arc::clone(&batches),
+        answer: Box::new(|batch| Ok(all_delivered(batch))),
+        probes: Arc::new(AtomicU64::new(0)),
+        open_at: Some(3),
+    };
+    let settings = SinkSettings {
+        name: "recorder".into(),
+        filter: Filter::default(),
+        start: ReaderStart::Beginning,
+        on_full: OnFull::PauseSources,
+        hold_probe: Duration::from_secs(120),
+    };
+    let stop = rig.stop.subscribe();
+    let running = tokio::spawn(run_sink(Box::new(sink), settings, rig.delivery(), stop));
+    let mut status = rig.status.watch();
+    let held = |parts: &std::collections::BTreeMap<String, State>| matches!(parts.get("sink recorder"), Some(State::Degraded(why)) if why.contains("up to 3"));
+    tokio::time::timeout(Duration::from_secs(60), status.wait_for(held)).await.unwrap().unwrap();
+    rig.stop.send_replace(true);
+    running.await.unwrap().unwrap();
+    assert!(batches.lock().unwrap().is_empty());
+}

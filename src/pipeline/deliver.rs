@@ -10,8 +10,8 @@ use super::backoff::Backoff;
 use super::metrics::Metrics;
 use super::port::{AdapterError, Batch, Filter, Limits, Sent, Sink};
 use super::status::{State, StatusBoard};
-use super::{PipelineError, chain, stopped};
-use crate::domain::{DeadLetter, DeadLetterReason, Failure};
+use super::{PipelineError, chain, letter_of, stopped};
+use crate::domain::{DeadLetter, Failure};
 use crate::journal::{Clock, Journal, JournalError, Numbered, Offset, OnFull, ReaderStart, Unit};
 
 /// Raw bytes that one read of the journal brings at most.
@@ -115,6 +115,19 @@ impl Runner {
     async fn open(&mut self) -> Result<Step<()>, PipelineError> {
         loop {
             match self.sink.open(self.position).await {
+                Ok(position) if position > *self.delivery.journal.watermark().borrow() => {
+                    // Most often an old copy of the data directory was restored. Going on would skip events.
+                    let error = AdapterError::new(
+                        Failure::Hold,
+                        format!(
+                            "the far end has taken events up to {position}, which this journal does not have yet: \
+                             an old copy of it? nothing is sent until they agree"
+                        ),
+                    );
+                    if let Step::Stopped = self.suffer(&error).await? {
+                        return Ok(Step::Stopped);
+                    }
+                }
                 Ok(position) => {
                     if position != self.position {
                         tracing::info!(
@@ -344,7 +357,11 @@ impl Runner {
                         detail,
                         "an event became a dead letter"
                     );
-                    letters.push(self.dead_letter(numbered, reason, &detail));
+                    letters.push(DeadLetter {
+                        sink: name.into(),
+                        position: numbered.offset.to_string().into(),
+                        ..letter_of(&numbered.event, reason, &detail, self.delivery.clock.now())
+                    });
                 }
                 Some(Sent::Retry { after, detail }) => {
                     tracing::debug!(sink = name, event = %numbered.event.id, detail, "to be sent again");
@@ -361,29 +378,6 @@ impl Runner {
             self.delivery.journal.append(unit).await?.await?;
         }
         Ok((again, wait))
-    }
-
-    fn dead_letter(
-        &self,
-        numbered: &Numbered,
-        reason: DeadLetterReason,
-        detail: &str,
-    ) -> DeadLetter {
-        let event = &numbered.event;
-        let bytes = event.raw.as_bytes();
-        DeadLetter {
-            id: event.id,
-            reason,
-            detail: detail.into(),
-            source: "".into(),
-            sink: (&*self.settings.name).into(),
-            tenant: (&*event.tenant).into(),
-            position: numbered.offset.to_string().into(),
-            at: self.delivery.clock.now(),
-            length: bytes.len() as u64,
-            hash: *blake3::hash(bytes).as_bytes(),
-            bytes: bytes.to_vec(),
-        }
     }
 
     /// How far behind the sink is, in events and in seconds.

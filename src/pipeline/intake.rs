@@ -2,6 +2,7 @@
 //! them share one gate, because deciding that a record is new and queueing it must be one step.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +12,8 @@ use super::backoff::Backoff;
 use super::metrics::{Metrics, NO_LEVEL};
 use super::port::{AdapterError, Page, Source};
 use super::status::{State, StatusBoard};
-use super::{PipelineError, chain, stopped};
-use crate::domain::{Cursors, DeadLetter, Event, EventId, Failure, Kind, Level};
+use super::{PipelineError, chain, letter_of, stopped};
+use crate::domain::{Cursors, DeadLetter, DeadLetterReason, Event, EventId, Failure, Kind, Level};
 use crate::journal::{Clock, Journal, Receipt, Unit};
 use crate::normalize::{self, Context, Normalized};
 use crate::tagging;
@@ -324,8 +325,14 @@ fn read_page(page: &Page, context: &Context) -> ReadPage {
             read.received += 1;
             match normalized {
                 Normalized::Event { mut event, row, mail, first_row_decides } => {
-                    event.decision = tagging::decide(&event, row);
-                    read.events.push(ReadEvent { event, mail, first_row_decides });
+                    let decide = AssertUnwindSafe(|| tagging::decide(&event, row));
+                    match catch_unwind(decide) {
+                        Ok(decision) => {
+                            event.decision = decision;
+                            read.events.push(ReadEvent { event, mail, first_row_decides });
+                        }
+                        Err(_) => read.dead_letters.push(panicked(&event)),
+                    }
                 }
                 Normalized::DeadLetter(letter) => read.dead_letters.push(letter),
             }
@@ -336,4 +343,18 @@ fn read_page(page: &Page, context: &Context) -> ReadPage {
         read.events.push(ReadEvent { event, mail: None, first_row_decides: false });
     }
     read
+}
+
+/// A record that made tagging panic: a defect of ours that must not stop its neighbours.
+fn panicked(event: &Event) -> DeadLetter {
+    let detail = "tagging the record panicked; this is a defect of Postern";
+    DeadLetter {
+        source: (&*event.source).into(),
+        ..letter_of(
+            event,
+            DeadLetterReason::ParserPanic,
+            detail,
+            event.ingested.unwrap_or_default(),
+        )
+    }
 }

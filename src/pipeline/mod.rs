@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 pub use port::{AdapterError, Batch, Filter, Limits, Page, Sent, Sink, Source};
 
+use crate::domain::{DeadLetter, DeadLetterReason, Event, Ticks};
 use crate::journal::JournalError;
 
 /// What must end the process. Everything else a stage waits out.
@@ -53,4 +54,27 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+/// An event as a dead letter; source, sink and position are the caller's.
+pub(crate) fn letter_of(
+    event: &Event,
+    reason: DeadLetterReason,
+    detail: &str,
+    at: Ticks,
+) -> DeadLetter {
+    let bytes = event.raw.as_bytes();
+    DeadLetter {
+        id: event.id,
+        reason,
+        detail: detail.into(),
+        source: "".into(),
+        sink: "".into(),
+        tenant: (&*event.tenant).into(),
+        position: "".into(),
+        at,
+        length: bytes.len() as u64,
+        hash: *blake3::hash(bytes).as_bytes(),
+        bytes: bytes.to_vec(),
+    }
 }
