@@ -211,7 +211,8 @@ mod tests {
         tokio::task::yield_now().await;
         crew.spawn("sink a", "", obedient);
         assert!(matches!(crew.stop("sink a", PATIENCE).await, Ended::Stopped));
-        let (part, how) = crew.next_end().await;
+        let end = tokio::time::timeout(PATIENCE, crew.next_end()).await;
+        let (part, how) = end.expect("the end was lost");
         assert_eq!(part, "source early");
         assert!(matches!(how, Ended::Failed(..)), "{how:?}");
     }
