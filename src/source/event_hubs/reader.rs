@@ -32,6 +32,8 @@ const FIRST_MESSAGE: Duration = Duration::from_secs(1);
 const NEXT_MESSAGE: Duration = Duration::from_millis(5);
 /// How long a first connection may take.
 pub(super) const CONNECTION: Duration = Duration::from_secs(15);
+/// Longer than this between two pages, and it is the pipeline that pauses.
+const PAUSE: Duration = Duration::from_secs(10);
 /// How long callbacks are served before partitions are assigned.
 const DRAIN: Duration = Duration::from_millis(20);
 /// Most messages in a page, whatever their size.
@@ -72,8 +74,10 @@ pub(super) struct Reader {
     pub(super) assigned: bool,
     pub(super) discovered: Option<Duration>,
     pub(super) looked: Option<Duration>,
-    /// When a message came last, or all was read.
+    /// When a message came last, or all was read, or nobody had asked for a while.
     pub(super) heard: Duration,
+    /// When the last page ended.
+    pub(super) paged: Duration,
     /// To tell with the next page.
     pub(super) gaps: Vec<Gap>,
     /// What went wrong behind the messages of the last page.
@@ -94,6 +98,7 @@ impl Reader {
             discovered: None,
             looked: None,
             heard: Duration::ZERO,
+            paged: Duration::ZERO,
             gaps: Vec::new(),
             pending: None,
         }
@@ -104,6 +109,17 @@ impl Reader {
         if let Some(error) = self.pending.take() {
             return Err(error);
         }
+        let now = self.clock.monotonic();
+        if now.saturating_sub(self.paged) > PAUSE {
+            // The pipeline was busy elsewhere (a full journal, say): that was no standstill of the hub's.
+            self.heard = now;
+        }
+        let page = self.next_page(cursors);
+        self.paged = self.clock.monotonic();
+        page
+    }
+
+    fn next_page(&mut self, cursors: &Cursors) -> Result<Page, AdapterError> {
         self.connect()?;
         if self.is_due(self.discovered, PARTITIONS_EVERY) {
             self.discover()?;
