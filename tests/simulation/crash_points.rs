@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use postern::domain::{Kind, Raw, Ticks};
+use postern::journal::bug::Planted;
 use postern::journal::model::{ModelDisk, Outcome, Tail};
 use postern::journal::{Commit, Engine, JournalConfig, JournalError, OnFull, ReaderStart, Unit};
 
@@ -33,14 +34,23 @@ fn now(second: u64) -> Ticks {
 }
 
 fn open(disk: &ModelDisk, seed: u64) -> Result<Engine<ModelDisk>, Option<Violation>> {
-    Engine::open(Arc::new(disk.clone()), config(), now(0), seed).map_err(|error| {
+    open_planted(disk, seed, Planted::default())
+}
+
+fn open_planted(
+    disk: &ModelDisk,
+    seed: u64,
+    planted: Planted,
+) -> Result<Engine<ModelDisk>, Option<Violation>> {
+    let opened = Engine::open_planted(Arc::new(disk.clone()), config(), now(0), seed, planted);
+    opened.map_err(|error| {
         (!disk.crashed()).then(|| Violation { item: 4, words: format!("cannot open: {error}") })
     })
 }
 
 /// Writes, rolls, takes snapshots and removes segments until the machine stops. The model is told everything.
-fn live(disk: &ModelDisk, model: &mut Model) -> Result<(), Option<Violation>> {
-    let mut engine = open(disk, 1)?;
+fn live(disk: &ModelDisk, model: &mut Model, planted: Planted) -> Result<(), Option<Violation>> {
+    let mut engine = open_planted(disk, 1, planted)?;
     let stopped = |_: JournalError| None;
     engine
         .register_reader(READER, ReaderStart::Beginning, OnFull::PauseSources)
@@ -65,8 +75,8 @@ fn live(disk: &ModelDisk, model: &mut Model) -> Result<(), Option<Violation>> {
 }
 
 /// The journal must open with everything that was durable, and take more.
-fn check(disk: &ModelDisk, model: &mut Model) -> Result<(), Violation> {
-    let mut engine = match open(disk, 2) {
+fn check(disk: &ModelDisk, model: &mut Model, planted: Planted) -> Result<(), Violation> {
+    let mut engine = match open_planted(disk, 2, planted) {
         Ok(engine) => engine,
         Err(violation) => return Err(violation.unwrap()),
     };
@@ -87,10 +97,28 @@ fn check(disk: &ModelDisk, model: &mut Model) -> Result<(), Violation> {
     model.compare(&engine)
 }
 
+/// A life that ends at a call, and what the next one finds.
+fn stop_at(call: u64, outcome: Outcome, planted: Planted) -> Result<(), Violation> {
+    let disk = ModelDisk::new(1);
+    disk.crash_at(Some(call));
+    let mut model = Model::default();
+    if let Err(Some(violation)) = live(&disk, &mut model, planted) {
+        return Err(violation);
+    }
+    disk.restart(outcome);
+    check(&disk, &mut model, planted)
+}
+
+/// One of the crash points, for a defect to be caught at.
+pub fn crash_point_scenario(seed: u64, planted: Planted) -> Result<(), Violation> {
+    let outcomes = [Outcome::Killed, Outcome::PowerLost(None)];
+    stop_at(seed * 37 % 223, outcomes[(seed % 2) as usize], planted)
+}
+
 #[test]
 fn every_crash_point_of_a_life_is_survived_with_every_tail() {
     let whole = ModelDisk::new(1);
-    live(&whole, &mut Model::default()).map_err(Option::unwrap).unwrap();
+    live(&whole, &mut Model::default(), Planted::default()).map_err(Option::unwrap).unwrap();
     let calls = whole.calls();
     whole.restart(Outcome::Killed);
     let stat = open(&whole, 2).map_err(Option::unwrap).unwrap().stat();
@@ -99,16 +127,7 @@ fn every_crash_point_of_a_life_is_survived_with_every_tail() {
     let mut runs = 0;
     for call in 0..calls {
         for outcome in outcomes.into_iter().chain([Outcome::Killed]) {
-            let disk = ModelDisk::new(1);
-            disk.crash_at(Some(call));
-            let mut model = Model::default();
-            match live(&disk, &mut model) {
-                Ok(()) => {}
-                Err(None) => assert!(disk.crashed()),
-                Err(Some(violation)) => panic!("before the crash at call {call}: {violation}"),
-            }
-            disk.restart(outcome);
-            let fate = check(&disk, &mut model);
+            let fate = stop_at(call, outcome, Planted::default());
             assert!(fate.is_ok(), "crash at call {call}, {outcome:?}: {}", fate.unwrap_err());
             runs += 1;
         }
@@ -124,7 +143,7 @@ fn a_start_that_is_interrupted_five_times_ends_as_an_uninterrupted_one() {
             let disk = ModelDisk::new(seed);
             let mut model = Model::default();
             disk.crash_at(Some(60 + seed * 2));
-            let _ = live(&disk, &mut model);
+            let _ = live(&disk, &mut model, Planted::default());
             disk.restart(outcome);
             // What an uninterrupted start makes of it.
             let once = open(&disk.fork(), 2).map_err(Option::unwrap).unwrap();

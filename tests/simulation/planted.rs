@@ -11,6 +11,7 @@ use postern::journal::model::{ModelDisk, Outcome, Tail};
 use postern::journal::{Engine, JournalConfig, Unit};
 
 use crate::campaign::run_caught;
+use crate::crash_points::crash_point_scenario;
 use crate::ensure;
 use crate::model::{Violation, item_name};
 use crate::print;
@@ -23,7 +24,8 @@ const SEEDS: u64 = 500;
 fn hunt(plant: Plant) -> Option<(u64, Violation)> {
     (0..SEEDS).find_map(|seed| {
         let staged = match plant {
-            Plant::Journal(bug) => old_place_scenario(seed, Planted::with(bug)),
+            Plant::Journal(bug) => old_place_scenario(seed, Planted::with(bug))
+                .and_then(|()| crash_point_scenario(seed, Planted::with(bug))),
             _ => Ok(()),
         };
         staged.and(run_caught(seed, plant).1).err().map(|violation| (seed, violation))
