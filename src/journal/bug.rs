@@ -9,7 +9,7 @@ pub enum Bug {
     AckBeforeSync,
     /// Readers are shown a frame before it is synced.
     UnsyncedVisible,
-    /// Cursors are written in a frame of their own behind the events.
+    /// Cursors are written in a frame of their own before the events.
     CursorsOutsideFrame,
     /// Dedup keys are remembered by the snapshot only, not by the frame.
     DedupOutsideFrame,

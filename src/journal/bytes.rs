@@ -1,6 +1,8 @@
 //! Little-endian numbers in and out of byte slices, never by index. Not a format: the formats are `frame`,
 //! `segment`, `snapshot` and `positions`.
 
+use serde::Serialize;
+
 /// Reads from the front of a slice; `None` when it ends early.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Take<'a>(pub(crate) &'a [u8]);
@@ -46,4 +48,25 @@ pub(crate) const fn size(length: u32) -> usize {
 /// A length in memory as a position in a file.
 pub(crate) const fn position(length: usize) -> u64 {
     length as u64
+}
+
+/// Serializes at the end of `out`. Our types always serialize: they have no maps of unknown length.
+pub(crate) fn postcard_into<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
+    struct End<'a>(&'a mut Vec<u8>);
+    impl postcard::ser_flavors::Flavor for End<'_> {
+        type Output = ();
+        fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+            self.0.extend_from_slice(bytes);
+            Ok(())
+        }
+        fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+            self.0.push(byte);
+            Ok(())
+        }
+        fn finalize(self) -> postcard::Result<()> {
+            Ok(())
+        }
+    }
+    let written = postcard::serialize_with_flavor(value, End(out));
+    debug_assert!(written.is_ok(), "every type of the format serializes");
 }

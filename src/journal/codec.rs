@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::bytes::{Take, length32, size};
+use super::bytes::{Take, length32, postcard_into, size};
 use super::port::Unit;
 use crate::domain::{
     Arrival, Cursor, CursorKey, DeadLetter, Decision, Event, EventId, Issue, Kind, Raw, Table,
@@ -481,25 +481,4 @@ fn read_list<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<Vec<T>, Und
         return Ok(Vec::new());
     }
     postcard::from_bytes(bytes).map_err(|error| format!("a list: {error}"))
-}
-
-/// Serializes at the end of `out`. Our types always serialize: they have no maps of unknown length.
-pub(crate) fn postcard_into<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
-    struct End<'a>(&'a mut Vec<u8>);
-    impl postcard::ser_flavors::Flavor for End<'_> {
-        type Output = ();
-        fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-            self.0.extend_from_slice(bytes);
-            Ok(())
-        }
-        fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
-            self.0.push(byte);
-            Ok(())
-        }
-        fn finalize(self) -> postcard::Result<()> {
-            Ok(())
-        }
-    }
-    let written = postcard::serialize_with_flavor(value, End(out));
-    debug_assert!(written.is_ok(), "every type of the format serializes");
 }

@@ -10,11 +10,11 @@ use async_trait::async_trait;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::codec::{EncodedUnit, Encoder};
+use super::durable::TEMPORARY;
 use super::engine::{Commit, Engine, hex};
 use super::error::OpenError;
+use super::inventory::journal_id_of;
 use super::real::{DirectoryLock, RealDisk, survive_file_size_limit};
-use super::recovery::journal_id_of;
-use super::segment::TEMPORARY;
 use super::shared::Shared;
 use super::view::lock;
 use super::watermark::{Group, Taken};
@@ -474,7 +474,7 @@ fn note_id(directory: &Path, id: &str) -> Result<(), OpenError> {
     let write = || {
         use super::disk::DiskFile as _;
         let mut file = disk.create(&temporary)?;
-        super::segment::append_full(&mut file, format!("{id}\n").as_bytes())?;
+        super::durable::append_full(&mut file, format!("{id}\n").as_bytes())?;
         file.sync()?;
         disk.rename(&temporary, name)?;
         disk.sync_directory()

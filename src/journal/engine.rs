@@ -2,21 +2,17 @@
 //! simulation can drive it. Who calls it, and on which thread, is `embedded`'s business; what is done beside
 //! writing (snapshots, removal, the full disk) is in `maintain`.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use super::bug::{Bug, Planted};
+use super::bug::Bug;
 use super::codec::{EncodedUnit, Encoder};
-use super::config::JournalConfig;
-use super::dedup::Dedup;
-use super::error::OpenError;
+use super::durable::WriteError;
 use super::frame::FRAME_HEADER;
-use super::positions::PositionsLog;
-use super::recovery::{Kept, Recovered, recover};
-use super::segment::{SegmentHeader, SegmentWriter, WriteError};
-use super::shared::{RESERVE, RESERVE_TEMPORARY, Readers, Salts, Shared, Wellness};
-use super::state::{State, dedup_config};
-use super::view::{Segment, View, lock};
+use super::inventory::Kept;
+use super::segment::{SegmentHeader, SegmentWriter};
+use super::shared::Shared;
+use super::view::{Segment, lock};
 use super::{
     Appended, Disk, Health, JournalError, JournalStat, Numbered, Offset, OnFull, ReaderStart, Unit,
 };
@@ -45,14 +41,14 @@ pub struct Engine<D: Disk> {
     pub(super) snapshots: Vec<Kept>,
     pub(super) snapshot_in_this_life: bool,
     pub(super) bytes_since_snapshot: u64,
-    written_bytes: u64,
-    staged: Vec<EncodedUnit>,
-    urgent: Vec<EncodedUnit>,
+    pub(super) written_bytes: u64,
+    pub(super) staged: Vec<EncodedUnit>,
+    pub(super) urgent: Vec<EncodedUnit>,
     /// Cursors on their own, for a planted defect.
-    stray: Vec<EncodedUnit>,
-    frame: Vec<u8>,
+    pub(super) stray: Vec<EncodedUnit>,
+    pub(super) frame: Vec<u8>,
     pub(super) encoder: Encoder,
-    closed: bool,
+    pub(super) closed: bool,
 }
 
 impl<D: Disk> std::fmt::Debug for Engine<D> {
@@ -62,111 +58,6 @@ impl<D: Disk> std::fmt::Debug for Engine<D> {
 }
 
 impl<D: Disk> Engine<D> {
-    /// Opens the journal in `disk`, recovering whatever a crash left; creates it in an empty directory.
-    /// `seed` must differ from life to life: the segments' salts come from it.
-    pub fn open(
-        disk: Arc<D>,
-        config: JournalConfig,
-        now: Ticks,
-        seed: u64,
-    ) -> Result<Self, OpenError> {
-        Self::open_planted(disk, config, now, seed, Planted::default())
-    }
-
-    /// [`Engine::open`] with a planted defect.
-    pub fn open_planted(
-        disk: Arc<D>,
-        config: JournalConfig,
-        now: Ticks,
-        seed: u64,
-        planted: Planted,
-    ) -> Result<Self, OpenError> {
-        let mut salts = Salts(seed);
-        let mut recovered = recover(&disk, &config, now, &mut salts, planted);
-        if matches!(&recovered, Err(OpenError::Io { cause, .. }) if super::segment::is_full(cause))
-            && [RESERVE, RESERVE_TEMPORARY].map(|name| disk.remove(name).is_ok()).contains(&true)
-        {
-            // That is what the reserve is for: a start on a full disk.
-            recovered = recover(&disk, &config, now, &mut salts, planted);
-        }
-        let recovered = match recovered? {
-            Some(recovered) => recovered,
-            None => begin(&config, &mut salts),
-        };
-        Self::start(disk, config, now, salts, recovered, planted)
-    }
-
-    fn start(
-        disk: Arc<D>,
-        config: JournalConfig,
-        now: Ticks,
-        mut salts: Salts,
-        recovered: Recovered<D>,
-        planted: Planted,
-    ) -> Result<Self, OpenError> {
-        let write_failed = |error: WriteError| match error {
-            WriteError::Full(cause) => OpenError::io("begin the journal's files")(cause),
-            WriteError::Poison(what) => OpenError::io(what)(std::io::ErrorKind::Other.into()),
-        };
-        let Recovered { journal, next_offset, next_sequence, mut next_number, .. } = recovered;
-        let positions = recovered.positions;
-        let log = PositionsLog::create(&*disk, next_number, salts.next(), &positions, planted)
-            .map_err(write_failed)?;
-        remove_old_positions(&*disk, next_number)?;
-        next_number += 1;
-        let view = View::new(
-            Arc::clone(&disk),
-            recovered.segments,
-            next_offset,
-            usize::try_from(config.cache_bytes).unwrap_or(usize::MAX),
-            planted,
-        );
-        let bytes = disk.list().map_err(OpenError::io("list the journal's directory"))?;
-        let shared = Shared {
-            journal_id: hex(&journal),
-            view,
-            state: Mutex::new(recovered.state),
-            readers: Mutex::new(Readers {
-                current: positions.clone(),
-                durable: positions,
-                changed: false,
-            }),
-            positions: Mutex::new(log),
-            wellness: Mutex::new(Wellness::default()),
-            bytes: AtomicU64::new(super::maintain::quota_bytes(&bytes)),
-            tails_repaired: u64::from(recovered.tail_cut.is_some()),
-            tail_bytes_cut: recovered.tail_cut.unwrap_or_default(),
-            salts: Mutex::new(salts),
-            next_number: AtomicU64::new(next_number),
-            staged_events: AtomicU64::new(0),
-            planted,
-            disk,
-            config,
-        };
-        if let Some(bytes) = recovered.tail_cut {
-            tracing::warn!(bytes, "a torn tail was cut off; nothing in it had been confirmed");
-        }
-        let mut engine = Self {
-            encoder: Encoder::new(shared.config.compression_level),
-            shared: Arc::new(shared),
-            journal,
-            active: recovered.active,
-            next_offset,
-            next_sequence,
-            snapshots: recovered.snapshots,
-            snapshot_in_this_life: false,
-            bytes_since_snapshot: recovered.replayed_bytes,
-            written_bytes: 0,
-            staged: Vec::new(),
-            urgent: Vec::new(),
-            stray: Vec::new(),
-            frame: Vec::new(),
-            closed: false,
-        };
-        engine.ensure_active(now).map_err(write_failed)?;
-        Ok(engine)
-    }
-
     /// Takes back [`Engine::admit`] for units that will never be staged.
     pub fn withdraw(&mut self, keys: &[EventId]) {
         lock(&self.shared.state).release(keys);
@@ -517,39 +408,6 @@ impl<D: Disk> Engine<D> {
             Err(error) => Err(self.refused(error)),
         }
     }
-}
-
-/// A journal that has never been.
-fn begin<D: Disk>(config: &JournalConfig, salts: &mut Salts) -> Recovered<D> {
-    let mut journal = [0; 16];
-    for half in journal.chunks_exact_mut(8) {
-        half.copy_from_slice(&salts.next().to_le_bytes());
-    }
-    Recovered {
-        journal,
-        segments: Vec::new(),
-        active: None,
-        next_offset: 0,
-        next_sequence: 0,
-        next_number: 1,
-        state: State::new(config, Dedup::new(dedup_config(config), salts.next_u128())),
-        positions: Default::default(),
-        snapshots: Vec::new(),
-        tail_cut: None,
-        replayed_bytes: 0,
-    }
-}
-
-fn remove_old_positions<D: Disk>(disk: &D, newest: u64) -> Result<(), OpenError> {
-    let files = disk.list().map_err(OpenError::io("list the journal's directory"))?;
-    for (name, _) in files {
-        let old = super::positions::parse_positions_name(&name).is_some_and(|n| n < newest);
-        // What stays has a lower serial number and is removed another time.
-        if old && disk.remove(&name).is_err() {
-            tracing::warn!(%name, "cannot remove an old positions file");
-        }
-    }
-    Ok(())
 }
 
 pub(crate) fn hex(id: &[u8; 16]) -> String {

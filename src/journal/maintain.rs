@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering;
 use super::bug::Bug;
 use super::codec::Effects;
 use super::dedup::RunError;
+use super::durable::WriteError;
 use super::engine::Engine;
 use super::gap::backlog_dropped;
+use super::inventory::Kept;
 use super::port::JournalError;
-use super::recovery::Kept;
-use super::segment::WriteError;
 use super::snapshot::{Snapshot, parse_snapshot_name};
 use super::view::{Segment, lock};
 use super::{Disk, Offset};
@@ -31,7 +31,7 @@ pub(super) fn quota_bytes(files: &[(String, u64)]) -> u64 {
 
 fn run_failed(error: RunError) -> WriteError {
     match error {
-        RunError::Write(cause) if super::segment::is_full(&cause) => WriteError::Full(cause),
+        RunError::Write(cause) if super::durable::is_full(&cause) => WriteError::Full(cause),
         RunError::Write(cause) => WriteError::Poison(format!("write the dedup set: {cause}")),
         RunError::Sync(cause) => WriteError::Poison(format!("sync the dedup set: {cause}")),
     }

@@ -7,6 +7,7 @@ mod codec;
 pub mod config;
 pub mod dedup;
 pub mod disk;
+mod durable;
 pub mod embedded;
 #[cfg(test)]
 mod embedded_tests;
@@ -16,14 +17,17 @@ pub mod error;
 mod format_tests;
 mod frame;
 mod gap;
+mod inventory;
 mod maintain;
 #[cfg(any(test, feature = "planted-bugs"))]
 pub mod model;
+mod open;
 pub mod port;
 mod positions;
 pub mod real;
 mod recovery;
 pub mod repair;
+mod replay;
 #[cfg(test)]
 mod room_tests;
 mod scan;
@@ -46,9 +50,9 @@ pub use disk::{Disk, DiskFile};
 pub use embedded::Embedded;
 pub use engine::{Commit, Engine};
 pub use error::OpenError;
+pub use inventory::journal_id_of;
 pub use port::{
     Appended, Health, Journal, JournalError, JournalStat, Numbered, Offset, OnFull, ReaderStart,
     Receipt, Unit,
 };
 pub use real::RealDisk;
-pub use recovery::journal_id_of;

@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 use super::bug::Planted;
 use super::bytes::{Take, length32, size};
 use super::disk::{Disk, DiskFile};
+use super::durable::{WriteError, append_full, is_full, read_full, sync_file, write_whole};
 use super::port::{Offset, OnFull};
-use super::segment::{WriteError, append_full, is_full, read_full, sync_file, write_whole};
 
 const MAGIC: [u8; 8] = *b"PosternR";
 const HEAD: usize = 16;
@@ -152,7 +152,7 @@ fn next_record(rest: &mut Take<'_>, salt: u64) -> Option<Positions> {
 
 fn record(salt: u64, positions: &Positions) -> Vec<u8> {
     let mut body = Vec::new();
-    super::codec::postcard_into(&mut body, positions);
+    super::bytes::postcard_into(&mut body, positions);
     let mut out = length32(body.len()).to_le_bytes().to_vec();
     out.extend_from_slice(&checksum(salt, &body).to_le_bytes());
     out.extend_from_slice(&body);

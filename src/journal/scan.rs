@@ -6,8 +6,9 @@ use std::io;
 use super::bug::{Bug, Planted};
 use super::bytes::{position, size};
 use super::disk::DiskFile;
+use super::durable::read_full;
 use super::frame::{FRAME_HEADER, FrameHeader, SALT_AT};
-use super::segment::{IndexEntry, SEGMENT_HEADER, SegmentEnd, SegmentHeader, Trailer, read_full};
+use super::segment::{IndexEntry, SEGMENT_HEADER, SegmentEnd, SegmentHeader, Trailer};
 
 /// A frame that has been read and checked. `position` is where it begins.
 #[derive(Debug, Clone, Copy)]

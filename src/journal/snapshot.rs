@@ -13,11 +13,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::bug::Planted;
-use super::bytes::{Take, position};
-use super::codec::postcard_into;
+use super::bytes::{Take, position, postcard_into};
 use super::disk::{Disk, DiskFile};
+use super::durable::{WriteError, append_full, read_full, write_whole};
 use super::positions::Positions;
-use super::segment::{JournalId, WriteError, append_full, read_full, write_whole};
+use super::segment::JournalId;
 use crate::domain::{Cursor, CursorKey, DeadLetter, TicketRecord};
 
 const MAGIC: [u8; 8] = *b"PosternP";

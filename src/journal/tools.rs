@@ -12,8 +12,8 @@ use super::codec::{Block, Body};
 use super::disk::Disk;
 use super::engine::hex;
 use super::error::OpenError;
+use super::inventory::Candidate;
 use super::port::Offset;
-use super::recovery::Candidate;
 use super::view::decode;
 use super::walk::{Piece, Plan, walk};
 use crate::domain::{DeadLetter, Event, EventId};
@@ -305,8 +305,9 @@ pub fn export<D: Disk, E: From<OpenError> + From<io::Error>>(
         progress(done, total);
         done += segment.bytes;
         let follower = plan.segments.get(place + 1).map(|next| next.header.first_offset);
-        let wanted = follower.is_none_or(|follower| follower > range.from);
-        if !(wanted && segment.header.first_offset < range.to) && !range.dead_letters {
+        let outside = follower.is_some_and(|follower| follower <= range.from)
+            || segment.header.first_offset >= range.to;
+        if outside && !range.dead_letters {
             next = follower.unwrap_or(next);
             continue;
         }

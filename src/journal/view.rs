@@ -155,13 +155,13 @@ impl<D: Disk> View<D> {
     /// The part of [`View::read`] that needs no disk; empty where the events are not in memory.
     pub(crate) fn read_recent(&self, from: Offset, limit: usize) -> Vec<Numbered> {
         let mut found = Found { events: Vec::new(), bytes: 0, limit };
-        self.from_tail(from, &mut found);
+        self.take_recent(from, &mut found);
         found.events
     }
 
     /// Adds events from `at` on, from wherever they are; returns where to go on.
     fn read_some(&self, at: Offset, end: Offset, to: &mut Found) -> Result<Offset, JournalError> {
-        if let Some(next) = self.from_tail(at, to) {
+        if let Some(next) = self.take_recent(at, to) {
             return Ok(next);
         }
         if let Some(next) = from_run(&mut lock(&self.runs), at, to) {
@@ -185,7 +185,7 @@ impl<D: Disk> View<D> {
         Ok(next)
     }
 
-    fn from_tail(&self, at: Offset, to: &mut Found) -> Option<Offset> {
+    fn take_recent(&self, at: Offset, to: &mut Found) -> Option<Offset> {
         let tail = lock(&self.tail);
         let skip = usize::try_from(at.checked_sub(tail.first)?).ok()?;
         let mut next = at;

@@ -6,14 +6,15 @@ use std::io;
 use super::bug::Planted;
 use super::bytes::Take;
 use super::disk::{Disk, DiskFile as _};
+use super::durable::read_full;
 use super::error::OpenError;
 use super::frame::{FRAME_HEADER, FrameHeader, SALT_AT};
-use super::positions::Positions;
-use super::recovery::{
+use super::inventory::{
     Candidate, Files, newest_positions, read_headers, read_snapshots, take_below, take_replaced,
 };
+use super::positions::Positions;
 use super::scan::{Found, FrameReader};
-use super::segment::{SEGMENT_HEADER, Trailer, read_full};
+use super::segment::{SEGMENT_HEADER, Trailer};
 use super::snapshot::Snapshot;
 
 /// The files that make up the journal at this moment, in order.
