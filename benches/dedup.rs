@@ -3,7 +3,12 @@
 //!
 //! `cargo bench --bench dedup` · `cargo bench --bench dedup -- --keys 1000000 --memory-mb 16`
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a bench may fall over")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a bench may fall over"
+)]
 #![allow(missing_docs, reason = "not a library")]
 
 use std::collections::HashSet;

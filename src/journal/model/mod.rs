@@ -2,8 +2,12 @@
 //! flipped by a power cut; syncs fail and forget; space runs out. Only in builds for tests.
 
 mod disk;
+mod faults;
 mod inode;
 mod random;
+mod world;
 
-pub use disk::{Faults, ModelDisk, ModelFile, Outcome, Tail};
+pub use disk::{ModelDisk, ModelFile};
+pub use faults::{Faults, Outcome};
+pub use inode::Tail;
 pub use random::Random;
