@@ -33,8 +33,9 @@ fn record(number: u64) -> Vec<u8> {
         x ^ (x >> 31)
     };
     let (a, b, c, d) = (mix(1), mix(2), mix(3), mix(4));
+    let (e, f, g, h) = (mix(5), mix(6), mix(7), mix(8));
     format!(
-        r#"{{"time":"2026-08-20T09:{:02}:{:02}.{:07}Z","tenantId":"6b1c9c5e-0000-4000-8000-a1b2c3d4e5f6","operationName":"Publish","category":"AdvancedHunting-EmailEvents","properties":{{"Timestamp":"2026-08-20T09:{:02}:{:02}Z","NetworkMessageId":"{a:08x}-{b:04x}-{c:016x}","InternetMessageId":"<{a:016x}{b:016x}@mail.fabrikam.example>","SenderMailFromAddress":"bounce-{c:x}@fabrikam.example","SenderFromAddress":"news{}@fabrikam.example","SenderDisplayName":"Fabrikam News","SenderObjectId":null,"SenderMailFromDomain":"fabrikam.example","SenderFromDomain":"fabrikam.example","SenderIPv4":"203.0.113.{}","SenderIPv6":null,"RecipientEmailAddress":"user{}@contoso.example","RecipientObjectId":"{d:016x}","Subject":"Offer {} for you: {:x}","EmailClusterId":{},"EmailDirection":"Inbound","DeliveryAction":"Delivered","DeliveryLocation":"Inbox/folder","ThreatTypes":"Phish","ThreatNames":null,"DetectionMethods":"{{\"Phish\":[\"URL malicious reputation\"]}}","ConfidenceLevel":"{{\"Phish\":\"High\"}}","BulkComplaintLevel":{},"EmailAction":null,"EmailActionPolicy":null,"EmailActionPolicyGuid":null,"AuthenticationDetails":"{{\"SPF\":\"pass\",\"DKIM\":\"pass\",\"DMARC\":\"pass\",\"CompAuth\":\"pass\"}}","AttachmentCount":0,"UrlCount":{},"EmailLanguage":"en","Connectors":null,"OrgLevelAction":"Allow","OrgLevelPolicy":"Exchange transport rule","UserLevelAction":null,"UserLevelPolicy":null,"ReportId":"{a:016x}-{b:x}-1","AdditionalFields":null,"LatestDeliveryAction":"Delivered","LatestDeliveryLocation":"Inbox/folder"}}}}"#,
+        r#"{{"time":"2026-08-20T09:{:02}:{:02}.{:07}Z","tenantId":"6b1c9c5e-0000-4000-8000-a1b2c3d4e5f6","operationName":"Publish","category":"AdvancedHunting-EmailEvents","properties":{{"Timestamp":"2026-08-20T09:{:02}:{:02}Z","NetworkMessageId":"{a:08x}-{b:04x}-{c:016x}","InternetMessageId":"<{a:016x}{b:016x}@mail.fabrikam.example>","SenderMailFromAddress":"bounce-{c:x}@fabrikam.example","SenderFromAddress":"news{}@fabrikam.example","SenderDisplayName":"Fabrikam News","SenderObjectId":null,"SenderMailFromDomain":"fabrikam.example","SenderFromDomain":"fabrikam.example","SenderIPv4":"203.0.113.{}","SenderIPv6":null,"RecipientEmailAddress":"user{}@contoso.example","RecipientObjectId":"{e:016x}{f:016x}","EmailClusterGuid":"{g:016x}{h:016x}","Subject":"Offer {} for you: {:x}","EmailClusterId":{},"EmailDirection":"Inbound","DeliveryAction":"Delivered","DeliveryLocation":"Inbox/folder","ThreatTypes":"Phish","ThreatNames":null,"DetectionMethods":"{{\"Phish\":[\"URL malicious reputation\"]}}","ConfidenceLevel":"{{\"Phish\":\"High\"}}","BulkComplaintLevel":{},"EmailAction":null,"EmailActionPolicy":null,"EmailActionPolicyGuid":null,"AuthenticationDetails":"{{\"SPF\":\"pass\",\"DKIM\":\"pass\",\"DMARC\":\"pass\",\"CompAuth\":\"pass\"}}","AttachmentCount":0,"UrlCount":{},"EmailLanguage":"en","Connectors":null,"OrgLevelAction":"Allow","OrgLevelPolicy":"Exchange transport rule","UserLevelAction":null,"UserLevelPolicy":null,"ReportId":"{a:016x}-{b:x}-1","AdditionalFields":null,"LatestDeliveryAction":"Delivered","LatestDeliveryLocation":"Inbox/folder"}}}}"#,
         a % 60, b % 60, c % 10_000_000, a % 60, b % 60, d % 900, a % 250, b % 5000, c % 9000, d,
         a % 4_000_000_000, b % 9, c % 20,
     )
@@ -98,10 +99,11 @@ fn unit(from: u64, count: u64) -> Unit {
 fn cpu() -> Duration {
     let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let after = text.rsplit(')').next().unwrap_or_default();
-    let fields: Vec<u64> =
+    let fields: Vec<i64> =
         after.split_whitespace().filter_map(|field| field.parse().ok()).collect();
     // Behind the name and state: user time and system time are the 11th and 12th number, in 1/100 s.
-    Duration::from_millis(10 * (fields.get(10).unwrap_or(&0) + fields.get(11).unwrap_or(&0)))
+    let ticks = fields.get(10).unwrap_or(&0) + fields.get(11).unwrap_or(&0);
+    Duration::from_millis(10 * u64::try_from(ticks).unwrap_or_default())
 }
 
 /// Writes and syncs the same number of bytes in pieces of the same size.

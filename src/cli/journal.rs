@@ -378,3 +378,94 @@ fn print_repaired(report: &RepairReport, directory: &Path) -> io::Result<()> {
     }
     writeln!(out, "repaired      {} events given up", report.events_given_up)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::domain::{Event, Ticks};
+    use crate::journal::{Commit, Disk as _, Engine, Unit};
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: JournalArgs,
+    }
+
+    #[track_caller]
+    fn check(directory: &Path, words: &str, expected: Exit) {
+        let words = ["journal"].into_iter().chain(words.split(' '));
+        let directory = format!("--data-dir={}", directory.display());
+        let line = Line::parse_from(words.chain([&*directory]));
+        assert_eq!(run(&line.arguments), expected);
+    }
+
+    fn gap(number: u64) -> Event {
+        crate::normalize::gap_event(
+            &crate::domain::Gap {
+                source: "hubs".into(),
+                what: "email".into(),
+                from: number.to_string().into(),
+                to: (number + 1).to_string().into(),
+                count: None,
+                cause: crate::domain::GapCause::RemoteGone,
+                detail: "".into(),
+            },
+            &crate::normalize::Context {
+                tenant: "contoso".into(),
+                source: "hubs".into(),
+                ingested: Some(Ticks(0)),
+                normal_lag_seconds: 60,
+                backfill: false,
+                size_cap: crate::normalize::SIZE_CAP,
+            },
+        )
+    }
+
+    #[test]
+    fn a_damaged_journal_is_found_exported_around_and_repaired_on_order_only() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = home.path().join("journal");
+        let disk = Arc::new(RealDisk::create(&directory).unwrap());
+        let now = Ticks(17_000_000_000_000_000);
+        let mut engine = Engine::open(Arc::clone(&disk), JournalConfig::default(), now, 1).unwrap();
+        for number in 0..3 {
+            engine.stage(Unit { events: vec![gap(number)], ..Unit::default() }).unwrap();
+            assert!(matches!(engine.commit(now).unwrap(), Commit::Durable(_)));
+        }
+        engine.close(now).unwrap();
+        drop(engine);
+        for words in [
+            "verify",
+            "verify --json",
+            "stat",
+            "stat --json",
+            "export",
+            "export --raw --dead-letters",
+            "repair",
+        ] {
+            check(&directory, words, Exit::Ok);
+        }
+
+        let files = disk.list().unwrap();
+        let (name, _) = files.iter().find(|(name, _)| name.starts_with("segment-")).unwrap();
+        let path = directory.join(name);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[200] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        check(&directory, "verify", Exit::Findings);
+        check(&directory, "export", Exit::Findings);
+        check(&directory, "repair", Exit::Findings);
+        assert_eq!(std::fs::read(&path).unwrap(), bytes, "nothing is changed without --yes");
+
+        let held = disk.lock().unwrap();
+        check(&directory, "verify", Exit::Findings);
+        check(&directory, "repair --yes", Exit::InUse);
+        drop(held);
+        check(&directory, "repair --yes", Exit::Ok);
+        check(&directory, "verify", Exit::Ok);
+        assert!(path.with_extension("log.damaged").exists(), "evidence is kept");
+        check(&home.path().join("nowhere"), "verify", Exit::Disk);
+    }
+}

@@ -97,6 +97,7 @@ impl EncodedUnit {
 pub struct Encoder {
     compressor: Option<zstd::bulk::Compressor<'static>>,
     body: Vec<u8>,
+    compressed: Vec<u8>,
     strings: Vec<Arc<str>>,
 }
 
@@ -116,7 +117,12 @@ impl Encoder {
     pub fn new(level: i32) -> Self {
         let compressor =
             (level != 0).then(|| zstd::bulk::Compressor::new(level.clamp(-7, 19)).ok());
-        Self { compressor: compressor.flatten(), body: Vec::new(), strings: Vec::new() }
+        Self {
+            compressor: compressor.flatten(),
+            body: Vec::new(),
+            compressed: Vec::new(),
+            strings: Vec::new(),
+        }
     }
 
     /// Encodes one unit.
@@ -157,8 +163,9 @@ impl Encoder {
             return Err(TooLarge(length));
         }
         let block = self.block(length32(events.len()));
-        // A huge unit must not leave its buffer behind for ever.
+        // A huge unit must not leave its buffers behind for ever.
         self.body.shrink_to(8 << 20);
+        self.compressed.shrink_to(8 << 20);
         Ok(EncodedUnit { block, events, effects })
     }
 
@@ -205,34 +212,27 @@ impl Encoder {
     }
 
     fn block(&mut self, events: u32) -> Vec<u8> {
-        let mut block = Vec::new();
-        let mut flags = 0;
-        let body = &self.body;
-        if let Some(compressor) = self.compressor.as_mut().filter(|_| body.len() >= COMPRESS_FROM) {
-            block.resize(BLOCK_HEADER + zstd::zstd_safe::compress_bound(body.len()), 0);
-            let room = block.get_mut(BLOCK_HEADER..).unwrap_or_default();
-            match compressor.compress_to_buffer(body, room) {
-                Ok(length) if length < body.len() - body.len() / 16 => {
-                    block.truncate(BLOCK_HEADER + length);
-                    flags = FLAG_ZSTD;
-                }
-                Ok(_) | Err(_) => {}
-            }
-        }
-        if flags == 0 {
-            block.clear();
-            block.reserve_exact(BLOCK_HEADER + body.len());
-            block.resize(BLOCK_HEADER, 0);
-            block.extend_from_slice(body);
-        } else {
-            block.shrink_to_fit();
-        }
-        let stored = length32(block.len() - BLOCK_HEADER);
-        let header = BlockHeader { flags, stored, body: length32(body.len()), events };
-        if let Some(place) = block.get_mut(..BLOCK_HEADER) {
-            place.copy_from_slice(&header.to_bytes());
-        }
+        let compressed = self.compress();
+        let flags = if compressed { FLAG_ZSTD } else { 0 };
+        let bytes = if compressed { &self.compressed } else { &self.body };
+        let (stored, body) = (length32(bytes.len()), length32(self.body.len()));
+        let mut block = Vec::with_capacity(BLOCK_HEADER + bytes.len());
+        block.extend_from_slice(&BlockHeader { flags, stored, body, events }.to_bytes());
+        block.extend_from_slice(bytes);
         block
+    }
+
+    /// Compresses the body into a buffer that is kept; whether that was worth it.
+    fn compress(&mut self) -> bool {
+        let body = &self.body;
+        let Some(compressor) = self.compressor.as_mut().filter(|_| body.len() >= COMPRESS_FROM)
+        else {
+            return false;
+        };
+        self.compressed.clear();
+        self.compressed.reserve(zstd::zstd_safe::compress_bound(body.len()));
+        let done = compressor.compress_to_buffer(body, &mut self.compressed);
+        done.is_ok_and(|length| length < body.len() - body.len() / 16)
     }
 }
 
