@@ -372,8 +372,7 @@ async fn deliver(rig: &Rig, filter: Filter, open_at: Option<u64>, answer: Answer
     .expect("the sink gets past everything");
     rig.stop.send_replace(true);
     running.await.unwrap().unwrap();
-    let batches = batches.lock().unwrap().clone();
-    batches
+    std::mem::take(&mut *batches.lock().unwrap())
 }
 
 async fn with_mails(count: u32) -> Rig {

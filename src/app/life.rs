@@ -169,6 +169,8 @@ impl Daemon {
 
     fn spawn_sink(&mut self, config: &SinkConfig, sink: Box<dyn Sink>) {
         let (settings, delivery) = (build::sink_settings(config), self.delivery.clone());
+        // Before the task runs for the first time, or readiness would not know that it has to wait for it.
+        self.status.set(&sink_part(&config.name), State::Starting);
         self.crew.spawn(&sink_part(&config.name), &config.canonical, |stop| {
             run_sink(sink, settings, delivery, stop)
         });
@@ -176,6 +178,7 @@ impl Daemon {
 
     fn spawn_source(&mut self, config: &SourceConfig, source: Box<dyn Source>) {
         let (settings, intake) = (build::source_settings(config), self.intake.clone());
+        self.status.set(&source_part(&config.name), State::Starting);
         self.crew.spawn(&source_part(&config.name), &config.canonical, |stop| {
             run_source(source, settings, intake, stop)
         });
