@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use rdkafka::error::KafkaError;
+use rdkafka::message::Timestamp;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::types::RDKafkaErrorCode as Code;
 use rdkafka::util::Timeout;
@@ -53,7 +54,8 @@ impl Line {
             // A batch larger than the topic takes would be refused although each record is not.
             .set("batch.size", record_limit.clamp(1000, 1_000_000).to_string())
             .set("batch.num.messages", "10000")
-            .set("linger.ms", "5")
+            // About as long as it takes to queue a whole batch: fuller requests cost the least.
+            .set("linger.ms", "20")
             .set("queue.buffering.max.messages", "100000")
             .set("queue.buffering.max.kbytes", config.queue_kilobytes().to_string())
             .set("acks", "all")
@@ -166,6 +168,7 @@ impl Line {
             .payload(&text)
             .partition(partition);
         self.send(record, began + config.message_timeout())?;
+        self.drain(began + config.message_timeout());
         // The watchdog outside takes care of calls that never return.
         self.producer
             .commit_transaction(Timeout::Never)
@@ -184,6 +187,7 @@ impl Line {
     ) -> Result<Vec<(usize, Trouble, String)>, Broken> {
         self.callbacks().take_failed();
         self.send_all(config, events, records, None)?;
+        self.drain(Instant::now() + config.message_timeout());
         self.producer
             .flush(config.message_timeout() + Duration::from_secs(5))
             .map_err(|error| self.broken(&error, "sending records"))?;
@@ -202,6 +206,7 @@ impl Line {
         batch: Option<&str>,
     ) -> Result<(), Broken> {
         let deadline = Instant::now() + config.message_timeout();
+        let now = Timestamp::now().to_millis().unwrap_or(0);
         for nth in 0..records.count() {
             let Some((index, numbered)) =
                 records.index(nth).and_then(|index| Some((index, events.get(index)?)))
@@ -215,6 +220,8 @@ impl Line {
             let record = BaseRecord::with_opaque_to(&config.topic, index)
                 .key(key)
                 .payload(records.payload(nth))
+                // Not the event's own time: a topic's retention would take a backfill away at once.
+                .timestamp(now)
                 .headers(headers);
             self.send(record, deadline)?;
         }
@@ -238,6 +245,15 @@ impl Line {
                     self.producer.poll(Duration::from_millis(10));
                 }
             }
+        }
+    }
+
+    /// Waits until the queue is empty. rdkafka's own `flush` looks at it every 100 ms only, as nothing wakes it
+    /// where only failures are reported, and its `poll` spins through the last millisecond of its wait.
+    fn drain(&self, deadline: Instant) {
+        while self.producer.in_flight_count() > 0 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+            self.serve();
         }
     }
 
