@@ -335,6 +335,7 @@ fn disguised(row: &Map<String, Value>, seed: u64) -> Map<String, Value> {
 }
 
 proptest! {
+    /// Fault matrix: G6.
     #[test]
     fn order_white_space_nothing_and_address_case_do_not_change_an_id(place in 0..8_usize, seed in any::<u64>()) {
         let table = &tables()[place];

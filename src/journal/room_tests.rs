@@ -86,6 +86,41 @@ fn fill(engine: &mut Engine<ModelDisk>, limit: u64) -> Option<String> {
     None
 }
 
+/// Fault matrix: B2. Wherever the room ends — in an append, at the beginning of a segment, in a snapshot — the old state
+/// stays, nothing temporary is left lying about, a kill loses nothing, and it goes on when there is room again.
+#[test]
+fn wherever_the_room_ends_the_old_state_stays_and_the_next_try_succeeds() {
+    let config = JournalConfig { quota_bytes: u64::MAX / 2, ..tight() };
+    let start = |disk: &ModelDisk, seed| {
+        Engine::open(Arc::new(disk.clone()), config.clone(), NOW, seed).unwrap()
+    };
+    let mut stopped_at = std::collections::BTreeSet::new();
+    for room in (0..24_000).step_by(400) {
+        let disk = ModelDisk::new(room);
+        let mut engine = start(&disk, 1);
+        put(&mut engine, 0..10);
+        // Nothing is removed as delivered: a reader stands at the beginning.
+        engine.register_reader("siem", ReaderStart::Beginning, OnFull::default()).unwrap();
+        capacity(&disk, used(&disk) + room);
+        let full = fill(&mut engine, 400);
+        assert!(full.is_some(), "400 events need more than {room} bytes");
+        let confirmed = engine.next_offset();
+        stopped_at.insert(confirmed);
+        let names: Vec<String> = disk.list().unwrap().into_iter().map(|(name, _)| name).collect();
+        assert!(!names.iter().any(|name| name.ends_with(".tmp")), "{room}: {names:?}");
+        let killed = disk.fork();
+        killed.restart(Outcome::Killed);
+        killed.set_faults(Faults::default());
+        assert_eq!(start(&killed, 2).next_offset(), confirmed, "{room}");
+        disk.set_faults(Faults::default());
+        engine.maintain(NOW).unwrap();
+        assert!(matches!(engine.commit(NOW).unwrap(), Commit::Durable(_)), "{room}");
+        assert_eq!(fill(&mut engine, 400), None, "{room}");
+        assert_eq!(numbers(&engine, 0), (0..engine.next_offset()).collect::<Vec<_>>(), "{room}");
+    }
+    assert!(stopped_at.len() > 10, "the room ended in too few places: {stopped_at:?}");
+}
+
 /// Fault matrix: I4.
 #[test]
 fn a_reader_that_pauses_sources_holds_the_journal_at_its_quota_until_it_acks() {

@@ -301,6 +301,7 @@ fn a_record_over_the_cap_keeps_its_first_bytes_its_length_and_its_hash() {
     assert_eq!(letter.hash, *blake3::hash(big.as_bytes()).as_bytes());
 }
 
+/// Fault matrix: G3.
 #[test]
 fn a_panic_while_reading_costs_one_record() {
     let bytes = message_of(&[&record("a"), &record(PANICS), &record("b")]);

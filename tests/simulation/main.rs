@@ -34,6 +34,8 @@ fn print(words: &str) {
     let _ = std::io::stderr().lock().write_all(words.as_bytes());
 }
 
+/// Fault matrix: A1 to A7, B1 to B5, B11 (unsynced names are lost), B14, in all mixtures; the table tells how often each
+/// fault struck, and a kind that struck too seldom fails the run.
 #[test]
 fn seeds_keep_the_promise() {
     let seeds = environment("POSTERN_SIM_SEEDS").unwrap_or(2_000);
