@@ -66,6 +66,7 @@ fn ours(message: &[u8], context: &Context, depth: Depth, out: &mut Vec<u8>) {
         shape: Shape::Streaming,
         position: Position::None,
         observed: None,
+        backfill: false,
     };
     normalize::each(&chunk, context, &mut |found| match found {
         Normalized::Event { mut event, row, .. } => {

@@ -248,7 +248,7 @@ fn a_required_key_of_an_adapter_is_asked_for_by_name() {
 
 #[test]
 fn keys_stay_out_of_each_others_way_with_a_tenant() {
-    assert_eq!(layers(&[("p.toml", TENANT)], &[]).unwrap().tenants["contoso"].len(), 36);
+    assert_eq!(layers(&[("p.toml", TENANT)], &[]).unwrap().tenants["contoso"].id.len(), 36);
 }
 
 #[test]

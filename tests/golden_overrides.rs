@@ -45,6 +45,7 @@ fn event_of(table: Table, row: &str) -> Option<Event> {
         shape: Shape::Row(table),
         position: Position::None,
         observed: None,
+        backfill: false,
     };
     let mut found = None;
     each(&chunk, &context(), &mut |normalized| {
@@ -155,6 +156,7 @@ fn the_same_rows_as_streaming_records_give_the_same_tags() {
             shape: Shape::Streaming,
             position: Position::None,
             observed: None,
+            backfill: false,
         };
         let mut seen = 0;
         each(&chunk, &context(), &mut |normalized| {
@@ -391,7 +393,7 @@ proptest! {
             1 => Shape::StreamingLines,
             _ => Shape::Row(Table::EmailEvents),
         };
-        let chunk = Chunk { raw: Raw::new(&bytes), shape, position: Position::None, observed: None };
+        let chunk = Chunk { raw: Raw::new(&bytes), shape, position: Position::None, observed: None, backfill: false };
         each(&chunk, &context(), &mut |_| {});
     }
 

@@ -63,6 +63,7 @@ fn judge(messages: &[Message], truth: &Truth) -> (Verdict, u64) {
                 offset: i64::try_from(offset).unwrap(),
             },
             observed: None,
+            backfill: false,
         };
         each(&chunk, &context, &mut |normalized| match normalized {
             Normalized::DeadLetter(letter) => {

@@ -151,6 +151,7 @@ impl Source for Script {
                     raw: Raw::from(message),
                     shape: Shape::Streaming,
                     observed: None,
+                    backfill: false,
                 });
                 let cursor: Cursor = (at + 1).to_string().into();
                 Ok(Page {

@@ -1,16 +1,19 @@
 //! The explicit lists: from a configured source or sink to the part that does the work. One arm per adapter.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::exit::Exit;
-use crate::config::{Config, SinkConfig, SourceConfig};
+use crate::cloud::tenant::TenantAccess;
+use crate::config::{Config, SinkConfig, SourceConfig, Tenant};
 use crate::journal::{Clock, Embedded, Journal};
 use crate::normalize;
 use crate::pipeline::deliver::SinkSettings;
 use crate::pipeline::intake::SourceSettings;
 use crate::pipeline::metrics::Metrics;
 use crate::pipeline::{AdapterError, Sink, Source, chain};
+use crate::source::Tools;
 
 /// How long a sink on hold waits before it probes again.
 const HOLD_PROBE: Duration = Duration::from_secs(60);
@@ -22,6 +25,36 @@ pub struct Surroundings {
     pub journal: Arc<dyn Journal>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// Each tenant's access.
+    pub accesses: Accesses,
+}
+
+/// One access per tenant, shared by all of its sources: they have one token and one budget. A tenant whose
+/// configuration changes gets a new one.
+#[derive(Clone, Default)]
+pub struct Accesses {
+    made: Arc<Mutex<BTreeMap<String, TenantAccess>>>,
+}
+
+impl Accesses {
+    /// The access of `tenant`.
+    ///
+    /// # Errors
+    /// If its configuration is wrong in a way that only building it shows.
+    pub fn of(
+        &self,
+        tenant: &Tenant,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<TenantAccess, AdapterError> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(access) = made.get(&tenant.canonical) {
+            return Ok(access.clone());
+        }
+        let access = TenantAccess::new(&tenant.config, Arc::clone(clock))?;
+        made.retain(|_, other| other.tenant_id() != access.tenant_id());
+        made.insert(tenant.canonical.clone(), access.clone());
+        Ok(access)
+    }
 }
 
 /// The source of a configuration.
@@ -32,7 +65,9 @@ pub fn source(
     config: &SourceConfig,
     surroundings: &Surroundings,
 ) -> Result<Box<dyn Source>, AdapterError> {
-    crate::source::build(&config.name, config.kind.clone(), &surroundings.clock)
+    let tenant = surroundings.accesses.of(&config.tenant, &surroundings.clock)?;
+    let tools = Tools { clock: Arc::clone(&surroundings.clock), tenant };
+    crate::source::build(&config.name, config.kind.clone(), &tools)
 }
 
 /// The sink of a configuration.
@@ -80,7 +115,7 @@ pub async fn journal(
 pub fn source_settings(config: &SourceConfig) -> SourceSettings {
     SourceSettings {
         name: config.name.as_str().into(),
-        tenant: Arc::clone(&config.tenant),
+        tenant: Arc::clone(&config.tenant.id),
         normal_lag_seconds: i64::try_from(config.normal_lag_seconds).unwrap_or(i64::MAX),
         size_cap: normalize::SIZE_CAP,
     }

@@ -383,7 +383,10 @@ fn scratch() -> Result<Scratch, String> {
     let journal = Embedded::open(&directory.join("journal"), config, Arc::clone(&clock))
         .map_err(|error| chain(&error))?;
     let journal: Arc<dyn Journal> = Arc::new(journal);
-    Ok(Scratch { surroundings: Surroundings { journal, clock }, directory })
+    Ok(Scratch {
+        surroundings: Surroundings { journal, clock, accesses: build::Accesses::default() },
+        directory,
+    })
 }
 
 impl Drop for Scratch {

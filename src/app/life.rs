@@ -115,7 +115,11 @@ impl Daemon {
             Exit::Usage
         })?;
         tracing::info!(address = %ops.address(), "operations listener: /metrics /ready /live");
-        let surroundings = Surroundings { journal: Arc::clone(&journal), clock: clock.clone() };
+        let surroundings = Surroundings {
+            journal: Arc::clone(&journal),
+            clock: clock.clone(),
+            accesses: build::Accesses::default(),
+        };
         let shown = Shown {
             metrics: Arc::clone(&metrics),
             status: status.clone(),

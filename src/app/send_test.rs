@@ -98,9 +98,14 @@ fn event(config: &Config, surroundings: &Surroundings) -> Option<Arc<Event>> {
         raw: Raw::new(row.to_string().as_bytes()),
         position: Position::None,
         observed: None,
+        backfill: false,
     };
     let context = Context {
-        tenant: config.tenants.values().next().map_or_else(|| "".into(), Arc::clone),
+        tenant: config
+            .tenants
+            .values()
+            .next()
+            .map_or_else(|| "".into(), |tenant| Arc::clone(&tenant.id)),
         source: "check".into(),
         ingested: Some(now),
         normal_lag_seconds: i64::MAX,

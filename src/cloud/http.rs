@@ -16,7 +16,7 @@ use reqwest::{Method, Request, RequestBuilder, Response, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
-pub use failure::{Acted, Deadline, HttpError, of_status};
+pub use failure::{Acted, Deadline, HttpError, Said, of_status};
 
 use self::body::Body;
 use self::failure::words;
@@ -208,6 +208,7 @@ impl HttpClient {
                 status,
                 retry_after: retry_after(asked, now),
                 // The code is what counts; a body that cannot be read does not change it.
+                said: Box::new(body.as_deref().map(Said::of).unwrap_or_default()),
                 body: body.map(|body| plain::answer(&body)).unwrap_or_default(),
                 correlation,
             });

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::Tenant;
 use super::error::{ConfigError, did_you_mean};
 use super::node::Node;
 use crate::domain::{Tag, Ticks, tag::USER_PREFIX};
@@ -20,8 +21,8 @@ use crate::source::{self, SourceKind};
 pub struct SourceConfig {
     /// The configured name.
     pub name: String,
-    /// The Entra tenant id.
-    pub tenant: Arc<str>,
+    /// The tenant.
+    pub tenant: Arc<Tenant>,
     /// How late records normally are, in seconds, before they count as late.
     pub normal_lag_seconds: u64,
     /// Which far end, with its own keys.
@@ -58,7 +59,7 @@ pub(super) const SINK_KEYS: [&str; 6] = ["type", "enabled", "format", "filter", 
 pub fn source(
     name: &str,
     node: &Node<'_>,
-    tenants: &BTreeMap<String, Arc<str>>,
+    tenants: &BTreeMap<String, Arc<Tenant>>,
 ) -> Result<Option<SourceConfig>, Vec<ConfigError>> {
     let mut keys = Keys { node, errors: Vec::new() };
     let enabled = keys.or("enabled", true);
@@ -74,7 +75,7 @@ pub fn source(
     match (keys.done(), kind, tenant) {
         (Ok(()), Some(kind), Some(tenant)) => Ok(enabled.then(|| SourceConfig {
             name: name.to_owned(),
-            canonical: format!("{tenant} {}", node.canonical()),
+            canonical: format!("{} {}", tenant.canonical, node.canonical()),
             tenant,
             normal_lag_seconds: lag,
             kind,
@@ -163,7 +164,7 @@ impl Keys<'_, '_> {
         known
     }
 
-    fn tenant(&mut self, tenants: &BTreeMap<String, Arc<str>>) -> Option<Arc<str>> {
+    fn tenant(&mut self, tenants: &BTreeMap<String, Arc<Tenant>>) -> Option<Arc<Tenant>> {
         let names: Vec<&str> = tenants.keys().map(String::as_str).collect();
         if let Some(node) = self.node.get("tenant") {
             let name: String = self.note(node.read())?;

@@ -24,6 +24,7 @@ use node::Node;
 use crate::app::log::LogConfig;
 use crate::app::ops::OpsConfig;
 use crate::cloud::secret::Secret;
+use crate::cloud::tenant::TenantConfig;
 use crate::journal::JournalConfig;
 
 /// Where the configuration is unless `--config` says otherwise.
@@ -38,13 +39,15 @@ const TOP: [&str; 7] = ["data_dir", "journal", "ops", "log", "tenant", "source",
 /// What a reload cannot change.
 const FIXED: [&str; 4] = ["data_dir", "journal", "ops", "log.format"];
 
-/// One Entra tenant: `[tenant.<name>]`.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TenantTable {
-    /// The tenant's id as Entra shows it (a GUID). It goes into every event and its identity, so it must not
-    /// change later.
-    id: String,
+/// A tenant as configured: `[tenant.<name>]`.
+#[derive(Debug)]
+pub struct Tenant {
+    /// The Entra tenant id, lower-case.
+    pub id: Arc<str>,
+    /// All of it.
+    pub config: TenantConfig,
+    /// The whole table in canonical form: when it changes, the tenant's sources are restarted.
+    pub canonical: String,
 }
 
 /// A whole configuration, checked.
@@ -58,8 +61,8 @@ pub struct Config {
     pub ops: OpsConfig,
     /// The log.
     pub log: LogConfig,
-    /// Entra tenant ids by configured name.
-    pub tenants: BTreeMap<String, Arc<str>>,
+    /// Tenants by configured name.
+    pub tenants: BTreeMap<String, Arc<Tenant>>,
     /// Enabled sources, by name.
     pub sources: Vec<SourceConfig>,
     /// Enabled sinks, by name.
@@ -178,12 +181,17 @@ impl<'a> Reader<'a> {
         good
     }
 
-    fn tenants(&mut self) -> BTreeMap<String, Arc<str>> {
+    fn tenants(&mut self) -> BTreeMap<String, Arc<Tenant>> {
         let mut tenants = BTreeMap::new();
         for (name, node) in self.named("tenant") {
-            let Some(table) = self.note(node.read::<TenantTable>()) else { continue };
+            let Some(table) = self.note(node.read::<TenantConfig>()) else { continue };
             if is_guid(&table.id) {
-                tenants.insert(name.to_owned(), table.id.to_ascii_lowercase().into());
+                let tenant = Tenant {
+                    id: table.id.to_ascii_lowercase().into(),
+                    config: table,
+                    canonical: node.canonical(),
+                };
+                tenants.insert(name.to_owned(), Arc::new(tenant));
             } else if let Some(id) = node.get("id") {
                 let expected =
                     "expected an Entra tenant id like 11111111-2222-3333-4444-555555555555";

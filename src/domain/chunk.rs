@@ -15,6 +15,24 @@ pub enum Shape {
     StreamingLines,
     /// One bare row of the table named.
     Row(Table),
+    /// Lines (NDJSON), each a bare row of the table named.
+    RowLines(Table),
+    /// The answer to a hunting query whose rows are those of the table named: Graph's `{"schema":[…],"results":[…]}`
+    /// or the older API's `{"Schema":[…],"Results":[…]}`.
+    Hunting(Table),
+    /// A page of Graph's `/security/incidents` (`{"value":[…]}`), a bare array, or one incident.
+    Incidents {
+        /// Whether the alerts that are expanded in it become events of their own. Off where the `alerts` source
+        /// is on: then only that one emits them.
+        alerts: bool,
+    },
+    /// A page of Graph's `/security/alerts_v2` (`{"value":[…]}`), a bare array, or one alert.
+    Alerts,
+    /// A content blob of the Management Activity API: an array of audit records, or one of them.
+    Activity,
+    /// Lines (NDJSON), each a user's report of a mail from a third-party tool, with the names of
+    /// `normalize::submission` as keys.
+    Submissions,
 }
 
 /// Some bytes as a source gave them; normalizing cuts them into records.
@@ -28,4 +46,6 @@ pub struct Chunk {
     pub position: Position,
     /// When the far end says that it wrote them, if it does (a Kafka message's timestamp).
     pub observed: Option<Ticks>,
+    /// Whether it was fetched on purpose for a time that has passed: a backfill or a refill.
+    pub backfill: bool,
 }

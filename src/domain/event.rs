@@ -111,6 +111,13 @@ pub enum Position {
         /// Offset of the message.
         offset: i64,
     },
+    /// An item of an answer to a request.
+    Item {
+        /// What was asked for, in words that let a person ask again (never a secret).
+        what: Arc<str>,
+        /// Which item of the answer, counted from 1; 0 for all of it.
+        item: u64,
+    },
     /// A place in a file or blob.
     File {
         /// Path or blob name.
@@ -127,6 +134,8 @@ impl fmt::Display for Position {
         match self {
             Self::None => f.write_str("-"),
             Self::Kafka { topic, partition, offset } => write!(f, "{topic}[{partition}]@{offset}"),
+            Self::Item { what, item: 0 } => f.write_str(what),
+            Self::Item { what, item } => write!(f, "{what} #{item}"),
             Self::File { path, line: 0, offset } => write!(f, "{path}@{offset}"),
             Self::File { path, line, .. } => write!(f, "{path}:{line}"),
         }

@@ -75,6 +75,16 @@ pub fn each(chunk: &Chunk, context: &Context, sink: &mut dyn FnMut(Normalized<'_
     match &chunk.shape {
         Shape::Streaming => cut(bytes, &mut recorder, None, 0, sink),
         Shape::Row(table) => cut(bytes, &mut recorder, Some(table), 0, sink),
+        Shape::Hunting(_)
+        | Shape::RowLines(_)
+        | Shape::Incidents { .. }
+        | Shape::Alerts
+        | Shape::Activity
+        | Shape::Submissions => {
+            let detail = "no source gives this layout yet".to_owned();
+            let reason = DeadLetterReason::NotJsonObject;
+            sink(Normalized::DeadLetter(recorder.dead_letter(bytes, 0, reason, detail)));
+        }
         Shape::StreamingLines => {
             let mut start = 0;
             let mut line_number = 0;

@@ -183,7 +183,7 @@ impl<'c> Recorder<'c> {
         let ingested = self.context.ingested?;
         let late =
             seen.is_some_and(|seen| ingested > seen.plus_seconds(self.context.normal_lag_seconds));
-        Some(match (self.context.backfill, late) {
+        Some(match (self.context.backfill || self.chunk.backfill, late) {
             (true, _) => Arrival::Backfill,
             (false, true) => Arrival::Late,
             (false, false) => Arrival::Live,

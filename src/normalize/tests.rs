@@ -27,7 +27,7 @@ fn context() -> Context {
 
 fn chunk(bytes: &[u8], shape: Shape) -> Chunk {
     let position = Position::Kafka { topic: "mail".into(), partition: 3, offset: 17 };
-    Chunk { raw: Raw::new(bytes), shape, position, observed: None }
+    Chunk { raw: Raw::new(bytes), shape, position, observed: None, backfill: false }
 }
 
 #[derive(Debug, Default)]

@@ -96,10 +96,16 @@ pub async fn run_source(
                     let backlog = i64::try_from(backlog).unwrap_or(i64::MAX);
                     intake.metrics.source_backlog.with_label_values(&[&name]).set(backlog);
                 }
+                let pause = page.pause;
                 if !page.is_empty() {
                     cursors.extend(page.cursors.iter().cloned());
                     let receipt = intake.take(&settings, page).await?;
                     in_flight.push_back(InFlight { receipt, cursors: cursors.clone() });
+                }
+                if let Some(pause) = pause {
+                    settle(&mut in_flight, source.as_mut(), 0).await?;
+                    let _ = tokio::time::timeout(pause, stopped(&mut stop)).await;
+                    continue;
                 }
             }
             Err(error) => {

@@ -18,6 +18,9 @@ pub struct Page {
     pub cursors: Vec<(CursorKey, Cursor)>,
     /// What turned out to be missing.
     pub gaps: Vec<Gap>,
+    /// How long the pipeline may wait before it polls again: for sources that ask at intervals. It does not
+    /// hold back a stop.
+    pub pause: Option<Duration>,
     /// How much is known to be waiting at the far end (messages, where that is its unit), for the lag metric.
     pub backlog: Option<u64>,
 }

@@ -6,6 +6,7 @@ pub mod event_hubs;
 use std::sync::Arc;
 
 pub use self::event_hubs::{EventHubs, EventHubsConfig};
+use crate::cloud::tenant::TenantAccess;
 use crate::journal::Clock;
 use crate::pipeline::{AdapterError, Source};
 
@@ -29,16 +30,23 @@ impl SourceKind {
     }
 }
 
+/// What a source may need from the process.
+#[derive(Clone)]
+pub struct Tools {
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Its tenant's way into Microsoft's APIs.
+    pub tenant: TenantAccess,
+}
+
 /// Makes the source `name`. Connects to nothing.
 ///
 /// # Errors
 /// If its configuration is wrong in a way that only the adapter can see.
-pub fn build(
-    name: &str,
-    kind: SourceKind,
-    clock: &Arc<dyn Clock>,
-) -> Result<Box<dyn Source>, AdapterError> {
+pub fn build(name: &str, kind: SourceKind, tools: &Tools) -> Result<Box<dyn Source>, AdapterError> {
     Ok(match kind {
-        SourceKind::EventHubs(config) => Box::new(EventHubs::new(name, config, Arc::clone(clock))?),
+        SourceKind::EventHubs(config) => {
+            Box::new(EventHubs::new(name, config, Arc::clone(&tools.clock))?)
+        }
     })
 }

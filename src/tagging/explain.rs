@@ -246,6 +246,7 @@ mod tests {
             shape: Shape::Row(Table::EmailEvents),
             position: Position::None,
             observed: None,
+            backfill: false,
         };
         let mut found = None;
         each(&chunk, &context, &mut |normalized| {

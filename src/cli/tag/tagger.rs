@@ -94,6 +94,7 @@ impl Tagger {
             // A byte offset inside the document, from which the line is counted.
             position: Position::File { path: Arc::clone(&self.name), line: 0, offset: 0 },
             observed: None,
+            backfill: false,
         };
         let Self { context, format, explain, output, counts, complaints, name, .. } = self;
         normalize::each(&chunk, context, &mut |found| match found {

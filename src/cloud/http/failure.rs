@@ -72,9 +72,43 @@ pub enum HttpError {
         retry_after: Option<Duration>,
         /// The beginning of the body, fit to be shown.
         body: String,
+        /// The far end's own code and sentence, where the body has them in one of the usual shapes.
+        said: Box<Said>,
         /// The far end's id of this exchange, if it gave one.
         correlation: Option<String>,
     },
+}
+
+/// What an error body says in JSON: `{"error":{"code","message"}}` (Graph, Activity API, Azure) or
+/// `{"error","error_description"}` (OAuth). Empty where it says nothing so.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Said {
+    /// The code: a word to branch on.
+    pub code: String,
+    /// The sentence, fit to be shown.
+    pub message: String,
+}
+
+impl Said {
+    /// Reads a body.
+    #[must_use]
+    pub fn of(body: &[u8]) -> Self {
+        let Ok(body) = serde_json::from_slice::<serde_json::Value>(body) else {
+            return Self::default();
+        };
+        let text = |value: Option<&serde_json::Value>| {
+            plain::plain(value.and_then(|value| value.as_str()).unwrap_or_default(), 1000)
+        };
+        match body.get("error") {
+            Some(serde_json::Value::String(code)) => {
+                Self { code: plain::plain(code, 100), message: text(body.get("error_description")) }
+            }
+            Some(error) => {
+                Self { code: text(error.get("code")), message: text(error.get("message")) }
+            }
+            None => Self::default(),
+        }
+    }
 }
 
 /// Which deadline passed.
@@ -155,6 +189,15 @@ impl HttpError {
         }
     }
 
+    /// What the far end said in JSON; empty where there was no answer or no such body.
+    #[must_use]
+    pub fn said(&self) -> Said {
+        match self {
+            Self::Status { said, .. } => said.as_ref().clone(),
+            _ => Said::default(),
+        }
+    }
+
     /// As the pipeline's error, with what was tried in front.
     #[must_use]
     pub fn during(self, what: &str) -> AdapterError {
@@ -224,6 +267,7 @@ mod tests {
             status,
             retry_after: None,
             body: String::new(),
+            said: Box::default(),
             correlation: None,
         };
         assert_eq!(status(500).acted(), Acted::Unknown);

@@ -368,6 +368,7 @@ impl Reader {
                 offset,
             },
             observed: time.map(Ticks::from_millis),
+            backfill: false,
         })
     }
 
