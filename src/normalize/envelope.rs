@@ -79,7 +79,7 @@ struct Search {
     found: Option<usize>,
 }
 
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 impl<'a, 's> Cutter<'a, 's> {
     /// A cutter over `bytes`; records over `size_cap` bytes are broken pieces.
@@ -446,7 +446,7 @@ impl super::scan::Scanned {
 
 /// One past the bracket that closes what opens at `start`, if it is before `limit`, the brackets in between
 /// pair up, and what follows could follow a record. Strings are respected; nothing else is checked.
-fn closing(bytes: &[u8], start: usize, limit: usize) -> Option<usize> {
+pub(super) fn closing(bytes: &[u8], start: usize, limit: usize) -> Option<usize> {
     let window = bytes.get(..limit)?;
     // One bit per open bracket would do for 64 levels; poison may have a million.
     let mut open: Vec<u8> = Vec::new();

@@ -19,7 +19,8 @@
 //! `White_Space`) at both ends. A column that is null, missing or empty is a text of length 0.
 //! A point in time is a text of length 8: 100 ns ticks since 1970-01-01T00:00:00Z as a signed 64-bit number,
 //! little endian; one that cannot be read is its text. An address is a text with ASCII letters
-//! lower-cased. A boolean (also `0`, `1`, or as text) is the text `true` or `false`.
+//! lower-cased. A boolean (also `0`, `1`, or as text) is the text `true` or `false`. `{}` is null, since hunting
+//! has been seen to write so.
 //!
 //! | table | identity columns |
 //! |---|---|
@@ -30,6 +31,15 @@
 //! | `UrlClickEvents` | `ReportId`, `Timestamp` (time), `AccountUpn` (address), `ActionType`, `IsClickedThrough` (boolean), `Url` |
 //! | `AlertEvidence` | `AlertId`, `EntityType`, `EvidenceRole`, `MergeByKeyHex` inside `AdditionalFields`; without the last, mode `o` |
 //! | `AlertInfo`, any other | mode `o` |
+//!
+//! | record, under this name | identity |
+//! |---|---|
+//! | incident, `incident` | incident id, `lastUpdateDateTime` (time) |
+//! | alert of Graph, `alert` | alert id, `lastUpdateDateTime` (time) |
+//! | audit record, `activity` | `Id` |
+//! | submission of the audit log, `submission` | `SubmissionId`, state |
+//! | user's report, `submission` | message id without angle brackets, reporter (address), time |
+//! | `gap` | source, what is missing, from, to |
 //!
 //! Where the first identity column is missing, mode `o` is used and the record gets the issue
 //! `identity_fallback`.
@@ -55,12 +65,15 @@
 //! holds, three such levels deep. In mode `o` a known column counts by its name as Microsoft spells it; `RecipientEmailAddress`,
 //! `SenderFromAddress`, `SenderMailFromAddress` and `AccountUpn` are addresses; columns that begin with
 //! `__UDI_RequiredFields_` are left out, and for the seven typed tables also those that Sentinel adds
-//! (`TenantId`, `Type`, `SourceSystem`, `TimeGenerated`, `LastEventExecutionTime`).
+//! (`TenantId`, `Type`, `SourceSystem`, `TimeGenerated`, `LastEventExecutionTime`), and those that a hunting
+//! query adds: `IngestionTime` and every name that begins with `_`. A column that is a boolean counts as
+//! `true` or `false` in mode `o`, too.
 
 use std::borrow::Cow;
 
 use super::canonical::{self, Case};
 use super::column::{Column, Shape};
+use super::item::Part;
 use super::row::Row;
 use crate::domain::{EventId, Gap, Kind, Table, Ticks};
 
@@ -213,13 +226,39 @@ impl Identity {
         self.finish()
     }
 
+    /// The id of a record that is no row: its name and its identity columns. Where the first of them is
+    /// empty, all fields of `row` count.
+    pub(super) fn of_item(
+        &mut self,
+        tenant: &str,
+        (name, parts): &(&'static str, Vec<Part<'_>>),
+        row: &Row<'_>,
+    ) -> Identified {
+        if parts.first().is_none_or(Part::is_empty) {
+            return self.of_all(tenant, &Table::Other((*name).into()), row, true);
+        }
+        self.start(tenant, name, COLUMNS_MODE);
+        for part in parts {
+            match part {
+                Part::Text(text) => self.text(text.trim()),
+                Part::Address(text) => self.address(text.trim()),
+                Part::Time(text) => self.time(text.trim()),
+            }
+        }
+        Identified { id: self.finish(), fallback: false }
+    }
+
     fn of_all(&mut self, tenant: &str, table: &Table, row: &Row<'_>, fallback: bool) -> Identified {
         self.start(tenant, table.name(), OBJECT_MODE);
         let typed = !matches!(table, Table::Other(_));
         let mut members: Vec<(Cow<'_, str>, Vec<u8>)> = Vec::new();
         for (name, json) in row.columns() {
             let column = Column::from_name(name);
-            if typed && column.is_some_and(|column| OF_SENTINEL.contains(&column)) {
+            let foreign = match column {
+                Some(column) => OF_SENTINEL.contains(&column),
+                None => is_of_a_query(name),
+            };
+            if typed && foreign {
                 continue;
             }
             let mut value = Vec::new();
@@ -229,6 +268,11 @@ impl Identity {
                         value.push(b't');
                         value.extend_from_slice(&ticks.0.to_le_bytes());
                     }
+                    None => canonical::value(json, Case::Kept, &mut value),
+                },
+                Some(column) if typed && column.shape() == Shape::Flag => match row.flag(column) {
+                    Some(true) => canonical::value("true", Case::Kept, &mut value),
+                    Some(false) => canonical::value("false", Case::Kept, &mut value),
                     None => canonical::value(json, Case::Kept, &mut value),
                 },
                 Some(column) if ADDRESSES.contains(&column) => {
@@ -260,10 +304,7 @@ impl Identity {
             return self.address(&text);
         }
         match column.shape() {
-            Shape::Time => match Ticks::parse(&text) {
-                Some(ticks) => canonical::text(&ticks.0.to_le_bytes(), Case::Kept, &mut self.bytes),
-                None => self.text(&text),
-            },
+            Shape::Time => self.time(&text),
             Shape::Flag => match row.flag(column) {
                 Some(true) => self.text("true"),
                 Some(false) => self.text("false"),
@@ -292,6 +333,13 @@ impl Identity {
         canonical::text(text.as_bytes(), Case::Kept, &mut self.bytes);
     }
 
+    fn time(&mut self, text: &str) {
+        match Ticks::parse(text) {
+            Some(ticks) => canonical::text(&ticks.0.to_le_bytes(), Case::Kept, &mut self.bytes),
+            None => self.text(text),
+        }
+    }
+
     fn address(&mut self, text: &str) {
         canonical::text(text.as_bytes(), Case::Folded, &mut self.bytes);
     }
@@ -299,6 +347,11 @@ impl Identity {
     fn finish(&self) -> EventId {
         first_half(&blake3::hash(&self.bytes))
     }
+}
+
+/// Whether a column that is not known here is one that a hunting query adds to a row of a typed table.
+pub(super) fn is_of_a_query(name: &str) -> bool {
+    name.starts_with('_') || name.eq_ignore_ascii_case("IngestionTime")
 }
 
 /// The first 16 bytes of a hash.

@@ -3,22 +3,31 @@
 //!
 //! Every record becomes either an event with a list of issues, or a dead letter; never nothing.
 
+mod activity;
 pub mod canonical;
 pub mod column;
 pub mod envelope;
+pub mod field;
+mod graph;
 pub mod guess;
 pub mod identity;
+pub mod item;
+mod page;
 mod record;
 pub mod row;
 pub mod scan;
+pub mod submission;
 pub mod words;
 
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 pub use column::Column;
 use envelope::{Cutter, Piece};
 use identity::Identity;
+use item::Item;
+use page::{Cut, Layout, Page};
 use record::{Origin, Recorder};
 pub use row::Row;
 
@@ -73,41 +82,58 @@ pub fn each(chunk: &Chunk, context: &Context, sink: &mut dyn FnMut(Normalized<'_
     let bytes = chunk.raw.as_bytes();
     let mut recorder = Recorder::new(context, chunk);
     match &chunk.shape {
-        Shape::Streaming => cut(bytes, &mut recorder, None, 0, sink),
-        Shape::Row(table) => cut(bytes, &mut recorder, Some(table), 0, sink),
-        Shape::Hunting(_)
-        | Shape::RowLines(_)
-        | Shape::Incidents { .. }
-        | Shape::Alerts
-        | Shape::Activity
-        | Shape::Submissions => {
-            let detail = "no source gives this layout yet".to_owned();
-            let reason = DeadLetterReason::NotJsonObject;
-            sink(Normalized::DeadLetter(recorder.dead_letter(bytes, 0, reason, detail)));
+        Shape::Streaming => cut(bytes, &mut recorder, Record::Streaming, 0, sink),
+        Shape::Row(table) => cut(bytes, &mut recorder, Record::Row(table), 0, sink),
+        Shape::StreamingLines => lines(bytes, |line, number| {
+            cut(line, &mut recorder, Record::Streaming, number, sink);
+        }),
+        Shape::RowLines(table) => lines(bytes, |line, number| {
+            cut(line, &mut recorder, Record::Row(table), number, sink);
+        }),
+        Shape::Submissions => lines(bytes, |line, number| {
+            cut(line, &mut recorder, Record::Report, number, sink);
+        }),
+        Shape::Hunting(table) => answer(bytes, &mut recorder, Answer::Rows(table), sink),
+        Shape::Incidents { alerts } => {
+            answer(bytes, &mut recorder, Answer::Incidents { alerts: *alerts }, sink);
         }
-        Shape::StreamingLines => {
-            let mut start = 0;
-            let mut line_number = 0;
-            while start < bytes.len() {
-                let rest = bytes.get(start..).unwrap_or_default();
-                let end = memchr::memchr(b'\n', rest).map_or(bytes.len(), |place| start + place);
-                let line = bytes.get(start..end).unwrap_or_default();
-                if !line.trim_ascii().is_empty() {
-                    cut(line, &mut recorder, None, line_number, sink);
-                }
-                line_number += 1;
-                start = end + 1;
-            }
-        }
+        Shape::Alerts => answer(bytes, &mut recorder, Answer::Alerts, sink),
+        Shape::Activity => answer(bytes, &mut recorder, Answer::Activity, sink),
     }
 }
 
-/// Cuts `bytes` — a bare row where its `table` is named, else streaming records — and makes an event or a dead
-/// letter of each piece.
+/// Hands out the lines of `bytes` that are not blank, with their number counted from 0.
+fn lines<'a>(bytes: &'a [u8], mut take: impl FnMut(&'a [u8], u64)) {
+    let mut start = 0;
+    let mut number = 0;
+    while start < bytes.len() {
+        let rest = bytes.get(start..).unwrap_or_default();
+        let end = memchr::memchr(b'\n', rest).map_or(bytes.len(), |place| start + place);
+        let line = bytes.get(start..end).unwrap_or_default();
+        if !line.trim_ascii().is_empty() {
+            take(line, number);
+        }
+        number += 1;
+        start = end + 1;
+    }
+}
+
+/// What stands on a line, or alone.
+#[derive(Debug, Clone, Copy)]
+enum Record<'t> {
+    /// Streaming records.
+    Streaming,
+    /// A bare row of this table.
+    Row(&'t Table),
+    /// A user's report.
+    Report,
+}
+
+/// Cuts `bytes` and makes an event or a dead letter of each piece.
 fn cut<'a>(
     bytes: &'a [u8],
     recorder: &mut Recorder<'_>,
-    table: Option<&Table>,
+    record: Record<'_>,
     line: u64,
     sink: &mut dyn FnMut(Normalized<'_>),
 ) {
@@ -115,17 +141,16 @@ fn cut<'a>(
     let mut take = |piece: Piece<'_, 'a>| match piece {
         Piece::Record { bytes, row_bytes, row, envelope } => {
             let origin = Origin { bytes, row_bytes };
-            let read = AssertUnwindSafe(|| recorder.event(origin, row, envelope, table));
+            let read = AssertUnwindSafe(|| match record {
+                Record::Streaming => recorder.event(origin, row, envelope, None),
+                Record::Row(table) => recorder.event(origin, row, envelope, Some(table)),
+                Record::Report => (recorder.item(origin, row, submission::item(row)), None, false),
+            });
             match catch_unwind(read) {
                 Ok((event, mail, first_row_decides)) => {
                     sink(Normalized::Event { event, row, mail, first_row_decides })
                 }
-                Err(_) => {
-                    let detail =
-                        "reading the record panicked; this is a defect of Postern".to_owned();
-                    let reason = DeadLetterReason::ParserPanic;
-                    sink(Normalized::DeadLetter(recorder.dead_letter(bytes, line, reason, detail)));
-                }
+                Err(_) => sink(Normalized::DeadLetter(panicked(recorder, bytes, line))),
             }
         }
         Piece::Broken { bytes, reason, detail } => {
@@ -133,9 +158,135 @@ fn cut<'a>(
         }
     };
     let mut cutter = Cutter::new(bytes, size_cap, &mut take);
-    match table {
-        Some(_) => cutter.row(),
-        None => cutter.streaming(),
+    match record {
+        Record::Row(_) | Record::Report => cutter.row(),
+        Record::Streaming => cutter.streaming(),
+    }
+}
+
+fn panicked(recorder: &Recorder<'_>, bytes: &[u8], line: u64) -> DeadLetter {
+    let detail = "reading the record panicked; this is a defect of Postern".to_owned();
+    recorder.dead_letter(bytes, line, DeadLetterReason::ParserPanic, detail)
+}
+
+/// What an answer holds.
+#[derive(Debug, Clone, Copy)]
+enum Answer<'t> {
+    /// Rows of this table.
+    Rows(&'t Table),
+    /// Incidents, and whether the alerts inside become events, too.
+    Incidents { alerts: bool },
+    /// Alerts.
+    Alerts,
+    /// Audit records.
+    Activity,
+}
+
+impl Answer<'_> {
+    const fn layout(self) -> Layout {
+        match self {
+            Self::Rows(_) => Layout { list: "results", single: false },
+            Self::Incidents { .. } | Self::Alerts => Layout { list: "value", single: true },
+            Self::Activity => Layout { list: "", single: true },
+        }
+    }
+}
+
+/// Cuts the answer `bytes` and makes an event or a dead letter of each piece.
+fn answer<'a>(
+    bytes: &'a [u8],
+    recorder: &mut Recorder<'_>,
+    of: Answer<'_>,
+    sink: &mut dyn FnMut(Normalized<'_>),
+) {
+    let size_cap = recorder.size_cap();
+    let mut take = |cut: Cut<'_, 'a>| match (cut, of) {
+        (Cut::Object { bytes, row }, Answer::Rows(table)) => {
+            if too_large(bytes, recorder, sink) {
+                return;
+            }
+            let origin = Origin { bytes, row_bytes: bytes };
+            let envelope = envelope::Envelope::default();
+            let read = || recorder.event(origin, row, &envelope, Some(table));
+            match catch_unwind(AssertUnwindSafe(read)) {
+                Ok((event, mail, first_row_decides)) => {
+                    sink(Normalized::Event { event, row, mail, first_row_decides });
+                }
+                Err(_) => sink(Normalized::DeadLetter(panicked(recorder, bytes, 0))),
+            }
+        }
+        (Cut::Object { bytes, row }, Answer::Incidents { alerts }) => {
+            one(bytes, row, recorder, || graph::incident(row), sink);
+            if alerts && let Some(inside) = field::json(row, "alerts") {
+                let tenant = field::text(row, "tenantId").unwrap_or_default();
+                alerts_inside(inside.as_bytes(), &tenant, recorder, sink);
+            }
+        }
+        (Cut::Object { bytes, row }, Answer::Alerts) => {
+            one(bytes, row, recorder, || graph::alert(row, Cow::Borrowed("")), sink);
+        }
+        (Cut::Object { bytes, row }, Answer::Activity) => {
+            one(bytes, row, recorder, || activity::item(row), sink);
+        }
+        (Cut::Broken { bytes, reason, detail }, _) => {
+            sink(Normalized::DeadLetter(recorder.dead_letter(bytes, 0, reason, detail)));
+        }
+    };
+    Page::new(bytes, size_cap, &mut take).cut(of.layout());
+}
+
+/// The alerts that are expanded in an incident of `tenant`.
+fn alerts_inside<'a>(
+    bytes: &'a [u8],
+    tenant: &str,
+    recorder: &mut Recorder<'_>,
+    sink: &mut dyn FnMut(Normalized<'_>),
+) {
+    if !bytes.starts_with(b"[") {
+        return;
+    }
+    let size_cap = recorder.size_cap();
+    let mut take = |cut: Cut<'_, 'a>| match cut {
+        Cut::Object { bytes, row } => {
+            one(bytes, row, recorder, || graph::alert(row, Cow::Owned(tenant.to_owned())), sink);
+        }
+        Cut::Broken { bytes, reason, detail } => {
+            sink(Normalized::DeadLetter(recorder.dead_letter(bytes, 0, reason, detail)));
+        }
+    };
+    Page::new(bytes, size_cap, &mut take).cut(Layout { list: "", single: false });
+}
+
+/// Whether an object is too large to become an event; then it is a dead letter. The alerts in an incident that
+/// is too large still come.
+fn too_large(bytes: &[u8], recorder: &Recorder<'_>, sink: &mut dyn FnMut(Normalized<'_>)) -> bool {
+    let most = recorder.size_cap();
+    let is_too_large = bytes.len() > most;
+    if is_too_large {
+        let detail = format!("{} bytes, {most} at most", bytes.len());
+        let reason = DeadLetterReason::OverSizeCap;
+        sink(Normalized::DeadLetter(recorder.dead_letter(bytes, 0, reason, detail)));
+    }
+    is_too_large
+}
+
+/// Makes an event of a record that is no row of a table.
+fn one<'a>(
+    bytes: &[u8],
+    row: &Row<'a>,
+    recorder: &mut Recorder<'_>,
+    read: impl FnOnce() -> Item<'a>,
+    sink: &mut dyn FnMut(Normalized<'_>),
+) {
+    if too_large(bytes, recorder, sink) {
+        return;
+    }
+    let origin = Origin { bytes, row_bytes: bytes };
+    match catch_unwind(AssertUnwindSafe(|| recorder.item(origin, row, read()))) {
+        Ok(event) => {
+            sink(Normalized::Event { event, row, mail: None, first_row_decides: false });
+        }
+        Err(_) => sink(Normalized::DeadLetter(panicked(recorder, bytes, 0))),
     }
 }
 
@@ -163,5 +314,7 @@ pub fn gap_event(gap: &Gap, context: &Context) -> Event {
     }
 }
 
+#[cfg(test)]
+mod answer_tests;
 #[cfg(test)]
 mod tests;

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use super::column::Column;
 use super::envelope::Envelope;
-use super::identity::{Identity, first_half};
+use super::field;
+use super::identity::{Identity, first_half, is_of_a_query};
+use super::item::Item;
 use super::row::{ISSUE_CAP, Row};
 use super::{Context, words};
 use crate::domain::{
-    Arrival, Chunk, DeadLetter, DeadLetterReason, Decision, Event, EventId, Issue, Position, Table,
-    Ticks,
+    Arrival, Chunk, DeadLetter, DeadLetterReason, Decision, Event, EventId, Issue, Position, Shape,
+    Table, Ticks,
 };
 
 /// Bytes of an oversize record that a dead letter keeps.
@@ -80,7 +82,8 @@ impl<'c> Recorder<'c> {
         match &table {
             Table::Other(name) => issues.push(Issue::new(Issue::UNKNOWN_TABLE, name)),
             _ => {
-                for (name, _) in row.unknown().take(ISSUE_CAP) {
+                let strangers = row.unknown().filter(|(name, _)| !is_of_a_query(name));
+                for (name, _) in strangers.take(ISSUE_CAP) {
                     issues.push(Issue::new(Issue::UNKNOWN_COLUMN, name));
                 }
                 words::unknown_values(&table, row, &mut issues);
@@ -94,7 +97,7 @@ impl<'c> Recorder<'c> {
         if exported.is_none() && !envelope.time.is_empty() {
             issues.push(Issue::new(Issue::BAD_TIMESTAMP, "time"));
         }
-        let observed = exported.or(self.chunk.observed);
+        let observed = exported.or(self.chunk.observed).or_else(|| self.queried(row));
         issues.truncate(ISSUE_CAP);
 
         let raw = self.chunk.raw.slice_of(origin.bytes);
@@ -118,6 +121,57 @@ impl<'c> Recorder<'c> {
             row: (place(row_start), place(row_start + origin.row_bytes.len())),
         };
         (event, mail, mail_row && !has_original(row))
+    }
+
+    /// The event of a record that is no row of a table.
+    pub(super) fn item(&mut self, origin: Origin<'_>, row: &Row<'_>, item: Item<'_>) -> Event {
+        let mut issues = Vec::new();
+        let tenant = self.tenant_of(item.tenant.trim(), &mut issues);
+        let identified = self.identity.of_item(&tenant, &item.identity, row);
+        if identified.fallback {
+            issues.push(Issue::new(Issue::IDENTITY_FALLBACK, ""));
+        }
+        // The columns that are known by name are those of tables: here they may have any type.
+        let odd = row.issues().iter().filter(|issue| issue.code != Issue::ODD_TYPE);
+        issues.extend(odd.cloned());
+        if item.unknown_table {
+            issues.push(Issue::new(Issue::UNKNOWN_TABLE, item.table.name()));
+        }
+        if item.occurred.is_none() {
+            issues.push(Issue::new(Issue::BAD_TIMESTAMP, item.time_field));
+        }
+        let observed = item.observed.or(self.chunk.observed);
+        issues.truncate(ISSUE_CAP);
+        let raw = self.chunk.raw.slice_of(origin.bytes);
+        let end = u32::try_from(origin.row_bytes.len()).unwrap_or(u32::MAX);
+        let recipient = item.recipient.map(|address| {
+            let mut address = address.into_owned();
+            address.make_ascii_lowercase();
+            address.into_boxed_str()
+        });
+        Event {
+            id: identified.id,
+            kind: item.kind,
+            table: item.table,
+            arrival: self.arrival(observed.or(item.occurred)),
+            key: item.key.map(|key| key.into_owned().into_boxed_str()),
+            recipient,
+            tenant,
+            source: Arc::clone(&self.context.source),
+            occurred: item.occurred,
+            observed,
+            ingested: self.context.ingested,
+            decision: Decision::default(),
+            issues,
+            raw,
+            row: (0, end),
+        }
+    }
+
+    /// When a hunting query says that the row was written.
+    fn queried(&self, row: &Row<'_>) -> Option<Ticks> {
+        let Shape::Hunting(_) = self.chunk.shape else { return None };
+        ["IngestionTime", "__IngestionTime"].iter().find_map(|name| field::time(row, name))
     }
 
     /// The dead letter of `bytes`.

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::column::Column;
+use super::column::{Column, is_empty_object};
 use super::scan::{DEPTH_CAP, Scanner, Stop, unescape};
 use crate::domain::{Issue, Ticks};
 
@@ -312,9 +312,9 @@ impl<'a> Row<'a> {
 
 /// A JSON value as text, trimmed; `None` for null and for nothing left.
 #[inline]
-fn decode(json: &str, escaped: bool) -> Option<Cow<'_, str>> {
+pub(super) fn decode(json: &str, escaped: bool) -> Option<Cow<'_, str>> {
     let Some(inner) = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
-        return (json != "null").then_some(Cow::Borrowed(json));
+        return (json != "null" && !is_empty_object(json)).then_some(Cow::Borrowed(json));
     };
     if !escaped {
         let text = trimmed(inner);

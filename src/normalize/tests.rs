@@ -12,9 +12,9 @@ pub(super) fn panic_if_asked(row: &Row<'_>) {
     assert!(row.text(Column::NetworkMessageId).as_deref() != Some(PANICS), "asked to panic");
 }
 
-const TENANT: &str = "11111111-2222-3333-4444-555555555555";
+pub(super) const TENANT: &str = "11111111-2222-3333-4444-555555555555";
 
-fn context() -> Context {
+pub(super) fn context() -> Context {
     Context {
         tenant: TENANT.into(),
         source: "hubs".into(),
@@ -25,34 +25,34 @@ fn context() -> Context {
     }
 }
 
-fn chunk(bytes: &[u8], shape: Shape) -> Chunk {
+pub(super) fn chunk(bytes: &[u8], shape: Shape) -> Chunk {
     let position = Position::Kafka { topic: "mail".into(), partition: 3, offset: 17 };
     Chunk { raw: Raw::new(bytes), shape, position, observed: None, backfill: false }
 }
 
 #[derive(Debug, Default)]
-struct Became {
-    events: Vec<Event>,
+pub(super) struct Became {
+    pub(super) events: Vec<Event>,
     mails: Vec<Option<EventId>>,
     firsts: Vec<bool>,
-    letters: Vec<DeadLetter>,
+    pub(super) letters: Vec<DeadLetter>,
 }
 
 impl Became {
-    fn messages(&self) -> Vec<&str> {
+    pub(super) fn messages(&self) -> Vec<&str> {
         self.events.iter().map(|event| event.key.as_deref().unwrap_or("-")).collect()
     }
 
-    fn reasons(&self) -> Vec<DeadLetterReason> {
+    pub(super) fn reasons(&self) -> Vec<DeadLetterReason> {
         self.letters.iter().map(|letter| letter.reason).collect()
     }
 
-    fn issues(&self) -> Vec<(&str, &str)> {
+    pub(super) fn issues(&self) -> Vec<(&str, &str)> {
         self.events.iter().flat_map(|e| &e.issues).map(|i| (&*i.code, &*i.at)).collect()
     }
 }
 
-fn run(chunk: &Chunk, context: &Context) -> Became {
+pub(super) fn run(chunk: &Chunk, context: &Context) -> Became {
     let mut became = Became::default();
     each(chunk, context, &mut |normalized| match normalized {
         Normalized::Event { event, mail, first_row_decides, .. } => {
