@@ -62,6 +62,17 @@ struct Counts {
     newest_lag_seconds: Option<f64>,
 }
 
+/// What became of the records of one page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Taken {
+    /// Records in it.
+    pub received: u64,
+    /// Records that were not known yet and became events.
+    pub new: u64,
+    /// Records that became dead letters.
+    pub dead_lettered: u64,
+}
+
 /// A page on its way to the disk.
 struct InFlight {
     receipt: Receipt,
@@ -90,7 +101,8 @@ pub async fn run_source(
         match source.poll(&cursors).await {
             Ok(page) => {
                 backoff.reset();
-                intake.status.set(&part, State::Ready);
+                let state = page.trouble.clone().map_or(State::Ready, State::Degraded);
+                intake.status.set(&part, state);
                 intake.metrics.source_up.with_label_values(&[&name]).set(1);
                 if let Some(backlog) = page.backlog {
                     let backlog = i64::try_from(backlog).unwrap_or(i64::MAX);
@@ -99,7 +111,7 @@ pub async fn run_source(
                 let pause = page.pause;
                 if !page.is_empty() {
                     cursors.extend(page.cursors.iter().cloned());
-                    let receipt = intake.take(&settings, page).await?;
+                    let (receipt, _) = intake.take(&settings, page).await?;
                     in_flight.push_back(InFlight { receipt, cursors: cursors.clone() });
                 }
                 if let Some(pause) = pause {
@@ -188,8 +200,27 @@ impl Intake {
         Ok(wait)
     }
 
+    /// Takes a page that no running source returned (a backfill, a refill) through the same gate as all others,
+    /// and waits until it is durable. Its cursors count from then on, not earlier.
+    ///
+    /// # Errors
+    /// Only what ends the process: a journal that takes nothing more.
+    pub async fn append_page(
+        &self,
+        settings: &SourceSettings,
+        page: Page,
+    ) -> Result<Taken, PipelineError> {
+        let (receipt, taken) = self.take(settings, page).await?;
+        receipt.await?;
+        Ok(taken)
+    }
+
     /// Makes a unit of a page and queues it.
-    async fn take(&self, settings: &SourceSettings, page: Page) -> Result<Receipt, PipelineError> {
+    async fn take(
+        &self,
+        settings: &SourceSettings,
+        page: Page,
+    ) -> Result<(Receipt, Taken), PipelineError> {
         let context = Context {
             tenant: Arc::clone(&settings.tenant),
             source: Arc::clone(&settings.name),
@@ -202,7 +233,12 @@ impl Intake {
         let _gate = self.gate.lock().await;
         let (unit, counts) = self.admit(read, page);
         self.count(&settings.name, &unit, &counts);
-        Ok(self.journal.append(unit).await?)
+        let taken = Taken {
+            received: counts.received,
+            new: counts.received - counts.deduplicated - unit.dead_letters.len() as u64,
+            dead_lettered: unit.dead_letters.len() as u64,
+        };
+        Ok((self.journal.append(unit).await?, taken))
     }
 
     /// Drops what has been seen, settles what a later row of a mail may say, and makes the unit.

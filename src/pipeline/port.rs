@@ -23,6 +23,9 @@ pub struct Page {
     pub pause: Option<Duration>,
     /// How much is known to be waiting at the far end (messages, where that is its unit), for the lag metric.
     pub backlog: Option<u64>,
+    /// What is wrong with a part of the source (one table, one query) while the others go on, for people: the
+    /// source is shown as degraded for as long as its pages say so. The source itself logs it once.
+    pub trouble: Option<String>,
 }
 
 impl Page {

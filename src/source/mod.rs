@@ -2,6 +2,7 @@
 //! decides when they are called.
 
 pub mod event_hubs;
+pub mod hunting;
 
 use std::sync::Arc;
 
