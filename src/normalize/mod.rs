@@ -6,6 +6,7 @@
 mod activity;
 pub mod canonical;
 pub mod column;
+pub mod csv_row;
 pub mod envelope;
 pub mod field;
 mod graph;
