@@ -99,6 +99,18 @@ impl Poison {
     }
 }
 
+/// A record in its envelope, on one line.
+#[must_use]
+pub fn line(tenant_id: &str, record: &Record) -> String {
+    format!(
+        "{{\"time\":\"{}Z\",\"tenantId\":\"{tenant_id}\",\"operationName\":\"Publish\",\"category\":\"AdvancedHunting-{}\",\"_TimeReceivedBySvc\":\"{}\",\"properties\":{},\"Tenant\":\"DefaultTenant\"}}",
+        seven_digits(record.visible),
+        record.fact.table,
+        record.received,
+        record.properties.get(),
+    )
+}
+
 /// Event Hubs takes a megabyte; Microsoft stays far below.
 const BODY_LIMIT: usize = 200_000;
 
@@ -160,13 +172,7 @@ impl Packer {
             open.body.push(b',');
         }
         open.last_record = open.body.len();
-        let element = format!(
-            "{{\"time\":\"{}Z\",\"tenantId\":\"{}\",\"operationName\":\"Publish\",\"category\":\"AdvancedHunting-{table}\",\"_TimeReceivedBySvc\":\"{}\",\"properties\":{},\"Tenant\":\"DefaultTenant\"}}",
-            seven_digits(record.visible),
-            self.tenant_id,
-            record.received,
-            record.properties.get(),
-        );
+        let element = line(&self.tenant_id, record);
         open.body.extend_from_slice(element.as_bytes());
         open.facts.push(Arc::clone(&record.fact));
         if open.facts.len() >= open.wanted || open.body.len() >= BODY_LIMIT {

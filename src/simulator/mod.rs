@@ -4,6 +4,7 @@
 
 pub mod aftermath;
 pub mod broker;
+pub mod cloud;
 pub mod delivery;
 pub mod envelope;
 pub mod expected;
@@ -16,6 +17,7 @@ pub mod policy;
 pub mod random;
 pub mod record;
 pub mod rows;
+pub mod shown;
 pub mod streams;
 pub mod tenant;
 pub mod truth;

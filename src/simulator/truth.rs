@@ -2,8 +2,10 @@
 //! comparison with what arrived. It tells records apart by their own columns, never by Postern's ids.
 //!
 //! Lines of the file: `{"record": table, "identity": {columns}, "allowed"?: setting, "tags"?: […]}` once for
-//! each distinct record, `{"poison": form, "hub", "partition"}` for each message that cannot be read, and
-//! one `{"end": {…}}` with the totals.
+//! each distinct record, `{"poison": form, "hub", "partition"}` for each message that cannot be read,
+//! `{"shown": "hunting" or "storage", "table", "identity", "at"}` for each row that another transport showed
+//! from then on, `{"shown": "alert", "incident" or "activity", "id", "revision", "at"}` for each revision of
+//! what is no row, and one `{"end": {…}}` with the totals.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -12,10 +14,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::domain::Tags;
+use crate::domain::{Tags, Ticks};
 
 use super::envelope::Message;
 use super::record::{Fact, identity};
+use super::shown::Shown;
 
 /// Totals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -59,6 +62,7 @@ pub struct Truth {
     totals: Totals,
     mails: HashSet<Key>,
     allowed_messages: HashSet<Key>,
+    shown: Shown,
 }
 
 #[derive(Serialize)]
@@ -93,6 +97,7 @@ impl Truth {
             totals: Totals::default(),
             mails: HashSet::new(),
             allowed_messages: HashSet::new(),
+            shown: Shown::default(),
         })
     }
 
@@ -144,6 +149,42 @@ impl Truth {
             tags: fact.tags.as_ref().map(|tags| tags.words().collect()),
         };
         self.line(&line)
+    }
+
+    /// A row has become visible over another transport than the hubs.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn shown_row(&mut self, transport: &'static str, fact: &Fact, at: Ticks) -> io::Result<()> {
+        self.record(fact)?;
+        self.shown.row(transport);
+        let identity: &serde_json::value::RawValue = serde_json::from_str(&fact.identity)?;
+        let at = at.to_string();
+        self.line(&serde_json::json!({
+            "shown": transport, "table": fact.table, "identity": identity, "at": at
+        }))
+    }
+
+    /// A revision of something that is no row (`alert`, `incident`, `activity`) has become visible.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn shown_item(
+        &mut self,
+        kind: &'static str,
+        id: &str,
+        revision: &str,
+        at: Ticks,
+    ) -> io::Result<()> {
+        self.shown.item(kind, id, revision);
+        let at = at.to_string();
+        self.line(&serde_json::json!({ "shown": kind, "id": id, "revision": revision, "at": at }))
+    }
+
+    /// What has become visible beside the hubs.
+    #[must_use]
+    pub const fn shown(&self) -> &Shown {
+        &self.shown
     }
 
     fn line(&mut self, line: &impl Serialize) -> io::Result<()> {
@@ -242,7 +283,7 @@ impl Verdict {
         self.lost == 0 && self.twice == 0 && self.strangers == 0 && self.mistagged == 0
     }
 
-    fn example(&mut self, fault: &str, count: u64, text: impl FnOnce() -> String) {
+    pub(super) fn example(&mut self, fault: &str, count: u64, text: impl FnOnce() -> String) {
         if count <= EXAMPLES as u64 {
             self.examples.push(format!("{fault}: {}", text()));
         }
