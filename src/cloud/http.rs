@@ -101,6 +101,13 @@ pub struct Answer {
     pub date: Option<Ticks>,
 }
 
+/// An exchange that brought at least a head.
+struct Ended {
+    /// Without its body.
+    answer: Answer,
+    body: Result<Vec<u8>, HttpError>,
+}
+
 impl HttpClient {
     /// Builds it; connects to nothing.
     ///
@@ -154,6 +161,34 @@ impl HttpClient {
     /// # Errors
     /// Everything but a 2xx answer that was read to its end within deadlines and caps.
     pub async fn send(&self, request: RequestBuilder) -> Result<Answer, HttpError> {
+        let (place, ended) = self.fetch(request).await?;
+        let status = ended.answer.status;
+        if (200..=299).contains(&status) {
+            return Ok(Answer { body: ended.body?, ..ended.answer });
+        }
+        let asked = ended.answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let now = ended.answer.date.unwrap_or_else(|| self.clock.now());
+        Err(HttpError::Status {
+            place,
+            status,
+            retry_after: retry_after(asked, now),
+            // The code is what counts; a body that cannot be read does not change it.
+            said: Box::new(ended.body.as_deref().map(Said::of).unwrap_or_default()),
+            body: ended.body.map(|body| plain::answer(&body)).unwrap_or_default(),
+            correlation: ended.answer.correlation,
+        })
+    }
+
+    /// As [`HttpClient::send`], but an answer of any status is an answer: for a library that reads them itself.
+    ///
+    /// # Errors
+    /// If there was no answer, or its body could not be read within deadlines and caps.
+    pub async fn any_answer(&self, request: RequestBuilder) -> Result<Answer, HttpError> {
+        let (_, ended) = self.fetch(request).await?;
+        Ok(Answer { body: ended.body?, ..ended.answer })
+    }
+
+    async fn fetch(&self, request: RequestBuilder) -> Result<(String, Ended), HttpError> {
         let mut request = request.build().map_err(|error| HttpError::Unbuilt {
             place: error.url().map(place_of).unwrap_or_default(),
             detail: words(error),
@@ -167,25 +202,19 @@ impl HttpClient {
         let ended = tokio::time::timeout(total, exchange).await.unwrap_or_else(|_| {
             Err(HttpError::Timeout { place: place.clone(), which: Deadline::Total, limit: total })
         });
-        let (status, correlation) = match &ended {
-            Ok(answer) => (Some(answer.status), answer.correlation.as_deref()),
-            Err(HttpError::Status { status, correlation, .. }) => {
-                (Some(*status), correlation.as_deref())
-            }
-            Err(_) => (None, None),
-        };
+        let answer = ended.as_ref().ok().map(|ended| &ended.answer);
         tracing::debug!(
             %method,
             place,
-            status,
-            correlation,
+            status = answer.map(|answer| answer.status),
+            correlation = answer.and_then(|answer| answer.correlation.as_deref()),
             milliseconds = self.clock.monotonic().saturating_sub(started).as_secs_f64() * 1e3,
             "http exchange"
         );
-        ended
+        Ok((place, ended?))
     }
 
-    async fn exchange(&self, request: Request, place: &str) -> Result<Answer, HttpError> {
+    async fn exchange(&self, request: Request, place: &str) -> Result<Ended, HttpError> {
         let limit = Duration::from_millis(self.config.header_timeout_ms);
         let response = tokio::time::timeout(limit, self.client.execute(request))
             .await
@@ -200,20 +229,7 @@ impl HttpClient {
         let correlation = correlation_of(&headers);
         let date = date_of(&headers);
         let body = self.read(response, place).await;
-        if !(200..=299).contains(&status) {
-            let asked = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-            let now = date.unwrap_or_else(|| self.clock.now());
-            return Err(HttpError::Status {
-                place: place.to_owned(),
-                status,
-                retry_after: retry_after(asked, now),
-                // The code is what counts; a body that cannot be read does not change it.
-                said: Box::new(body.as_deref().map(Said::of).unwrap_or_default()),
-                body: body.map(|body| plain::answer(&body)).unwrap_or_default(),
-                correlation,
-            });
-        }
-        Ok(Answer { status, headers, body: body?, correlation, date })
+        Ok(Ended { answer: Answer { status, headers, body: Vec::new(), correlation, date }, body })
     }
 
     async fn read(&self, mut response: Response, place: &str) -> Result<Vec<u8>, HttpError> {

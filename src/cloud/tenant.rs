@@ -1,15 +1,21 @@
 //! One tenant's way into Microsoft's APIs: where they are, who asks, and the one door through which every request
 //! with a token goes. It knows no API's meaning.
 
+mod cloud;
+mod config;
+mod gate;
+
 use std::sync::Arc;
 
+use azure_core::Uuid;
 use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::Deserialize;
 
-use super::http::{Answer, HttpClient, HttpConfig, HttpError, configured_url, place_of, sensitive};
-use super::secret::Secret;
+pub use self::cloud::Cloud;
+pub use self::config::{Budgets, Credential, Endpoints, TenantConfig};
+use self::gate::Gate;
+use super::http::{Answer, HttpClient, HttpError, configured_url, place_of, sensitive};
 use crate::domain::Failure;
 use crate::journal::Clock;
 use crate::pipeline::AdapterError;
@@ -25,41 +31,6 @@ pub enum Workload {
     Activity,
     /// Blob storage. Its address is the account's, so it is the source's own key.
     Storage,
-}
-
-/// `[tenant.<name>]`: one Entra tenant.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TenantConfig {
-    /// The tenant's id as Entra shows it (a GUID). It goes into every event and its identity, so it must not
-    /// change later.
-    pub id: String,
-    /// Who Postern is to this tenant. Needed by every source but `event_hubs` and `file`.
-    pub credential: Option<Credential>,
-    /// Addresses that differ from Microsoft's own.
-    #[serde(default)]
-    pub endpoints: Endpoints,
-    /// Deadlines, caps, private authority and proxy for all of this tenant's APIs.
-    #[serde(default)]
-    pub http: HttpConfig,
-}
-
-/// Who Postern is.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Credential {
-    /// A bearer token that something else keeps fresh. Read at each request.
-    Token(Secret),
-}
-
-/// Addresses that differ from Microsoft's own, each scheme, host and port.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Endpoints {
-    /// Graph, without `/v1.0`. Default `https://graph.microsoft.com`.
-    pub graph: Option<String>,
-    /// The Management Activity API, without `/api`. Default `https://manage.office.com`.
-    pub activity: Option<String>,
 }
 
 /// A request to one of the APIs; the token is added at the door.
@@ -91,10 +62,13 @@ pub struct TenantAccess {
 
 #[derive(Debug)]
 struct Shared {
+    config: TenantConfig,
     id: Arc<str>,
-    credential: Option<Credential>,
     graph: Url,
     activity: Url,
+    graph_gate: Gate,
+    hunting_gate: Gate,
+    activity_gate: Gate,
     client: HttpClient,
 }
 
@@ -104,27 +78,24 @@ impl TenantAccess {
     /// # Errors
     /// If an address or the HTTP settings are no good.
     pub fn new(config: &TenantConfig, clock: Arc<dyn Clock>) -> Result<Self, AdapterError> {
-        let client = HttpClient::new(config.http.clone(), clock)
+        let client = HttpClient::new(config.http.clone(), Arc::clone(&clock))
             .map_err(|error| error.during("making the HTTP client"))?;
         let url = |own: &Option<String>, usual: &str, what: &str| {
             configured_url(own.as_deref().unwrap_or(usual))
                 .map_err(|why| AdapterError::new(Failure::Hold, format!("{what}: {why}")))
         };
+        let gate = |per_minute| Gate::new(per_minute, Arc::clone(&clock));
+        let (cloud, endpoints) = (config.cloud, &config.endpoints);
         Ok(Self {
             shared: Arc::new(Shared {
                 id: config.id.to_ascii_lowercase().into(),
-                credential: config.credential.clone(),
-                graph: url(
-                    &config.endpoints.graph,
-                    "https://graph.microsoft.com",
-                    "endpoints.graph",
-                )?,
-                activity: url(
-                    &config.endpoints.activity,
-                    "https://manage.office.com",
-                    "endpoints.activity",
-                )?,
+                graph: url(&endpoints.graph, cloud.graph(), "endpoints.graph")?,
+                activity: url(&endpoints.activity, cloud.activity(), "endpoints.activity")?,
+                graph_gate: gate(config.budgets.graph_per_minute),
+                hunting_gate: gate(config.budgets.hunting_per_minute),
+                activity_gate: gate(config.budgets.activity_per_minute),
                 client,
+                config: config.clone(),
             }),
         })
     }
@@ -144,65 +115,122 @@ impl TenantAccess {
         }
     }
 
+    /// The tenant as configured.
+    #[must_use]
+    pub fn config(&self) -> &TenantConfig {
+        &self.shared.config
+    }
+
     /// A link that the far end gave (a next page, a blob): taken only with the scheme, host and port of the
-    /// workload's own address, since the token goes with it.
+    /// workload's own address, and without a user, since the token goes with it.
     ///
     /// # Errors
     /// [`Failure::Hold`] if it leads elsewhere; the text does not show its path or query.
     pub fn link(&self, workload: Workload, text: &str) -> Result<Url, AdapterError> {
+        let refused = |message: String| AdapterError::new(Failure::Hold, message);
         let home = self.endpoint(workload);
-        let link = home.join(text).map_err(|error| {
-            AdapterError::new(
-                Failure::Hold,
-                format!("a link that the far end gave is no URL: {error}"),
-            )
-        })?;
-        if link.origin() != home.origin()
-            || !link.username().is_empty()
-            || link.password().is_some()
-        {
+        // What a URL may not contain, and what parsers disagree about: some drop it, some read it as a slash.
+        if text.chars().any(|c| c.is_control() || c == '\\') {
+            return Err(refused(
+                "a link that the far end gave has characters that no link has: not followed"
+                    .to_owned(),
+            ));
+        }
+        let link = home
+            .join(text)
+            .map_err(|error| refused(format!("a link that the far end gave is no URL: {error}")))?;
+        if !same_place(&link, home) {
             let (link, home) = (place_of(&link), place_of(home));
-            let message =
-                format!("the far end gave a link to {link}, expected one to {home}: not followed");
-            return Err(AdapterError::new(Failure::Hold, message));
+            return Err(refused(format!(
+                "the far end gave a link to {link}, expected one to {home}: not followed"
+            )));
         }
         Ok(link)
     }
 
-    /// Sends one request with the tenant's token and reads the whole answer. One attempt.
+    /// Sends one request with the tenant's token and reads the whole answer. It waits for the workload's budget
+    /// first, up to a minute. One attempt; a second one, with a new token, where the first is answered 401.
     ///
     /// # Errors
-    /// As [`HttpClient::send`]; [`HttpError::Unbuilt`] also where there is no token, or the URL is not the
-    /// workload's.
+    /// As [`HttpClient::send`]; [`HttpError::NotNow`] while the far end is to be left alone,
+    /// [`HttpError::NoToken`] where there is no token, [`HttpError::Unbuilt`] also where the URL is not the
+    /// workload's or the cloud does not have the workload.
     pub async fn send(&self, workload: Workload, ask: Ask) -> Result<Answer, HttpError> {
         let home = self.endpoint(workload);
         let unbuilt = |detail: String| HttpError::Unbuilt { place: place_of(home), detail };
-        if ask.url.origin() != home.origin() {
+        if let Some(why) = self.shared.config.lacks(workload) {
+            return Err(unbuilt(why.to_owned()));
+        }
+        if !same_place(&ask.url, home) {
             return Err(unbuilt(format!("{} is another place", place_of(&ask.url))));
         }
-        let token = self.token().map_err(unbuilt)?;
+        let token = self.token().map_err(|detail| HttpError::NoToken {
+            place: place_of(home),
+            detail,
+            failure: Failure::Hold,
+        })?;
+        self.attempt(workload, &ask, &token).await
+    }
+
+    /// One attempt, through the workload's gate.
+    async fn attempt(
+        &self,
+        workload: Workload,
+        ask: &Ask,
+        token: &SecretString,
+    ) -> Result<Answer, HttpError> {
+        let home = self.endpoint(workload);
+        let unbuilt = |detail: String| HttpError::Unbuilt { place: place_of(home), detail };
         let bearer = SecretString::from(format!("Bearer {}", token.expose_secret()));
-        let mut request = self.shared.client.request(ask.method, &ask.url);
-        for (name, value) in ask.headers {
+        let mut request = self.shared.client.request(ask.method.clone(), &ask.url);
+        for (name, value) in &ask.headers {
             request = request.header(name, value);
         }
-        if let Some(body) = ask.body {
+        if let Some(body) = &ask.body {
             request = request
                 .header(reqwest::header::CONTENT_TYPE, "application/json; charset=utf-8")
-                .body(body);
+                .body(body.clone());
         }
         let request = request
             .header(AUTHORIZATION, sensitive(&bearer).map_err(unbuilt)?)
-            .header(reqwest::header::ACCEPT, "application/json");
-        self.shared.client.send(request).await
+            .header(reqwest::header::ACCEPT, "application/json")
+            .header("client-request-id", Uuid::new_v4().to_string());
+        let pass = match self.gate(workload) {
+            Some(gate) => Some(gate.enter().await.map_err(|not_now| HttpError::NotNow {
+                place: place_of(home),
+                reason: not_now.reason.to_string(),
+                after: not_now.after,
+            })?),
+            None => None,
+        };
+        let answer = self.shared.client.send(request).await;
+        if let Some(pass) = pass {
+            pass.settle(&answer);
+        }
+        answer
+    }
+
+    fn gate(&self, workload: Workload) -> Option<&Gate> {
+        match workload {
+            Workload::Graph => Some(&self.shared.graph_gate),
+            Workload::Hunting => Some(&self.shared.hunting_gate),
+            Workload::Activity => Some(&self.shared.activity_gate),
+            // Its library has its own way to the network.
+            Workload::Storage => None,
+        }
     }
 
     fn token(&self) -> Result<SecretString, String> {
-        match &self.shared.credential {
+        match &self.shared.config.credential {
             Some(Credential::Token(secret)) => secret.read().map_err(|error| error.to_string()),
             None => Err("the tenant has no credential".to_owned()),
         }
     }
+}
+
+/// Whether a token for `home` may go to `url`: scheme, host and port are the same, and nobody is named in front.
+fn same_place(url: &Url, home: &Url) -> bool {
+    url.origin() == home.origin() && url.username().is_empty() && url.password().is_none()
 }
 
 #[cfg(test)]

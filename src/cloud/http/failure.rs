@@ -19,6 +19,26 @@ pub enum HttpError {
         /// What is wrong.
         detail: String,
     },
+    /// Nothing was sent: the far end is to be left alone for a while, or the budget is used up.
+    #[error("nothing was sent to {place}: {reason}; again in {} s", .after.as_secs() + 1)]
+    NotNow {
+        /// The far end.
+        place: String,
+        /// Why not.
+        reason: String,
+        /// When it makes sense to ask again.
+        after: Duration,
+    },
+    /// Nothing was sent: there is no token for it.
+    #[error("no token for {place}: {detail}")]
+    NoToken {
+        /// The far end.
+        place: String,
+        /// What is wrong, and what to do about it.
+        detail: String,
+        /// What that means for the caller.
+        failure: Failure,
+    },
     /// No connection: name resolution, TCP, TLS or the proxy. Nothing was sent.
     #[error("cannot connect to {place}: {detail}")]
     Connect {
@@ -148,13 +168,33 @@ impl HttpError {
         match self {
             // Only a change of the configuration mends these.
             Self::Unbuilt { .. } => Failure::Hold,
+            Self::NotNow { after, .. } => Failure::Retry(Some(*after)),
+            Self::NoToken { failure, .. } => *failure,
             // The network, or the far end is down.
             Self::Connect { .. } | Self::Timeout { .. } | Self::Broken { .. } => {
                 Failure::Retry(None)
             }
             // A proxy or a portal in between does this, and it passes.
             Self::TooLarge { .. } | Self::Encoding { .. } => Failure::Retry(None),
+            Self::Status { retry_after, .. } if self.throttled() => Failure::Retry(*retry_after),
             Self::Status { status, retry_after, .. } => of_status(*status, *retry_after),
+        }
+    }
+
+    /// Whether the far end says that this is too much at once: 429, or the Management Activity API's code for it,
+    /// which comes with 403, too.
+    #[must_use]
+    pub fn throttled(&self) -> bool {
+        match self {
+            Self::Status { status, said, .. } => *status == 429 || said.code == "AF429",
+            Self::Unbuilt { .. }
+            | Self::NotNow { .. }
+            | Self::NoToken { .. }
+            | Self::Connect { .. }
+            | Self::Timeout { .. }
+            | Self::Broken { .. }
+            | Self::TooLarge { .. }
+            | Self::Encoding { .. } => false,
         }
     }
 
@@ -162,7 +202,10 @@ impl HttpError {
     #[must_use]
     pub const fn acted(&self) -> Acted {
         match self {
-            Self::Unbuilt { .. } | Self::Connect { .. } => Acted::No,
+            Self::Unbuilt { .. }
+            | Self::NotNow { .. }
+            | Self::NoToken { .. }
+            | Self::Connect { .. } => Acted::No,
             Self::Timeout { .. }
             | Self::Broken { .. }
             | Self::TooLarge { .. }
@@ -181,6 +224,8 @@ impl HttpError {
         match self {
             Self::Status { status, .. } => Some(*status),
             Self::Unbuilt { .. }
+            | Self::NotNow { .. }
+            | Self::NoToken { .. }
             | Self::Connect { .. }
             | Self::Timeout { .. }
             | Self::Broken { .. }
@@ -258,6 +303,21 @@ mod tests {
             };
             assert_eq!(failure, expected, "{status}");
         }
+    }
+
+    /// The Management Activity API throttles with 403, which would otherwise be a missing permission.
+    #[test]
+    fn a_throttle_that_comes_as_403_is_retried() {
+        let refused = |code: &str| HttpError::Status {
+            place: String::new(),
+            status: 403,
+            retry_after: None,
+            body: String::new(),
+            said: Box::new(Said { code: code.to_owned(), message: String::new() }),
+            correlation: None,
+        };
+        assert_eq!(refused("AF429").failure(), Failure::Retry(None));
+        assert_eq!(refused("AF10001").failure(), Failure::Hold);
     }
 
     #[test]

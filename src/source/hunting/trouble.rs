@@ -114,7 +114,11 @@ fn sort(error: &HttpError, table: &Table) -> Trouble {
         }
         HttpError::Timeout { .. } => Trouble::Slow,
         HttpError::TooLarge { .. } => Trouble::Split,
-        HttpError::Unbuilt { .. } => Trouble::Hold,
+        HttpError::NotNow { after, .. } => Trouble::Quota(Some(*after)),
+        HttpError::Unbuilt { .. } | HttpError::NoToken { failure: Failure::Hold, .. } => {
+            Trouble::Hold
+        }
+        HttpError::NoToken { .. } => Trouble::Retry,
         HttpError::Connect { .. } | HttpError::Broken { .. } | HttpError::Encoding { .. } => {
             Trouble::Retry
         }
