@@ -1,7 +1,8 @@
 //! The embedded engine as the stages see it: one writer thread that commits in groups, readers that read beside it.
 //! What a commit does is `engine`'s business; here is who waits for whom.
 
-use std::path::{Path, PathBuf};
+use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -10,17 +11,17 @@ use async_trait::async_trait;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::codec::{EncodedUnit, Encoder};
-use super::durable::TEMPORARY;
 use super::engine::{Commit, Engine, hex};
 use super::error::OpenError;
+use super::identity::{mismatch, note_id, read_id};
 use super::inventory::journal_id_of;
 use super::real::{DirectoryLock, RealDisk, survive_file_size_limit};
 use super::shared::Shared;
 use super::view::lock;
 use super::watermark::{Group, Taken};
 use super::{
-    Appended, Clock, Disk as _, Health, Journal, JournalConfig, JournalError, JournalStat,
-    Numbered, Offset, OnFull, ReaderStart, Receipt, Unit,
+    Appended, Clock, Health, Journal, JournalConfig, JournalError, JournalStat, Numbered, Offset,
+    OnFull, ReaderStart, Receipt, Unit,
 };
 use crate::domain::{Cursors, DeadLetter, EventId, TicketRecord};
 use crate::pipeline::metrics::Metrics;
@@ -123,6 +124,7 @@ impl Embedded {
             metrics,
             waiting: Vec::new(),
             waiting_urgent: Vec::new(),
+            backlog: VecDeque::new(),
             last_commit: Duration::ZERO,
             last_company: 0,
             next_tick: Duration::ZERO,
@@ -306,6 +308,8 @@ struct Writer {
     /// Whose units are staged.
     waiting: Vec<Waiting>,
     waiting_urgent: Vec<Waiting>,
+    /// What came while nothing could be written, in order.
+    backlog: VecDeque<Job>,
     last_commit: Duration,
     last_company: usize,
     next_tick: Duration,
@@ -315,9 +319,13 @@ struct Writer {
 impl Writer {
     fn run(&mut self) -> Result<(), JournalError> {
         loop {
-            let limit = self.engine.shared.config.group_bytes;
+            let config = &self.engine.shared.config;
+            // A group that is more than a segment might never fit into a small quota.
+            let limit = config.group_bytes.min(config.segment_limit());
             let left = self.next_tick.saturating_sub(self.clock.monotonic());
-            let taken = if self.waiting.is_empty() {
+            let taken = if self.waiting.is_empty() && !self.backlog.is_empty() {
+                Taken::Items(self.take_backlog(limit))
+            } else if self.waiting.is_empty() {
                 self.linger();
                 self.queue.wait(limit, left)
             } else {
@@ -334,6 +342,8 @@ impl Writer {
                 if full && unit.is_urgent() {
                     self.engine.stage_urgent(unit);
                     self.waiting_urgent.push((receipt, room));
+                } else if full {
+                    self.backlog.push_back(Job { unit, receipt, room });
                 } else {
                     self.engine.stage_encoded(unit);
                     self.waiting.push((receipt, room));
@@ -343,6 +353,21 @@ impl Writer {
             show_health(&self.health, &self.engine.shared);
             done?;
         }
+    }
+
+    /// The next group of what came while nothing could be written.
+    fn take_backlog(&mut self, limit: u64) -> Vec<Job> {
+        let mut jobs = Vec::new();
+        let mut bytes = 0;
+        while let Some(job) = self.backlog.pop_front() {
+            bytes += job.unit.stored_bytes() as u64;
+            if bytes > limit && !jobs.is_empty() {
+                self.backlog.push_front(job);
+                break;
+            }
+            jobs.push(job);
+        }
+        jobs
     }
 
     /// Gives a busy journal's appenders a moment to join; an idle one's is written at once.
@@ -425,6 +450,13 @@ impl Writer {
             return Err(JournalError::Closed);
         }
         self.commit()?;
+        while self.waiting.is_empty() && !self.backlog.is_empty() {
+            for Job { unit, receipt, room } in self.take_backlog(u64::MAX) {
+                self.engine.stage_encoded(unit);
+                self.waiting.push((receipt, room));
+            }
+            self.commit()?;
+        }
         self.engine.close(self.clock.now())
     }
 }
@@ -436,48 +468,4 @@ pub fn seed() -> u64 {
     // The keys of these hashers come from the operating system's randomness.
     let keyed = || std::hash::RandomState::new().build_hasher().finish();
     keyed() ^ keyed().rotate_left(32)
-}
-
-fn id_path(directory: &Path) -> PathBuf {
-    let mut name = directory.file_name().unwrap_or_default().to_owned();
-    name.push(".id");
-    directory.with_file_name(name)
-}
-
-fn mismatch(directory: &Path, expected: Option<String>, found: Option<String>) -> OpenError {
-    let word = |id: Option<String>| id.unwrap_or_else(|| "none".to_owned());
-    OpenError::Mismatch {
-        directory: directory.display().to_string(),
-        expected: word(expected),
-        found: word(found),
-        id_file: id_path(directory).display().to_string(),
-    }
-}
-
-fn read_id(directory: &Path) -> Result<Option<String>, OpenError> {
-    let path = id_path(directory);
-    match std::fs::read_to_string(&path) {
-        Ok(text) => Ok(Some(text.trim().to_owned())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(OpenError::io(format!("read {}", path.display()))(error)),
-    }
-}
-
-fn note_id(directory: &Path, id: &str) -> Result<(), OpenError> {
-    let path = id_path(directory);
-    let action = || format!("write {}", path.display());
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let disk = RealDisk::existing(parent.unwrap_or(Path::new(".")))?;
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("journal.id");
-    let temporary = format!("{name}{TEMPORARY}");
-    let _ = disk.remove(&temporary);
-    let write = || {
-        use super::disk::DiskFile as _;
-        let mut file = disk.create(&temporary)?;
-        super::durable::append_full(&mut file, format!("{id}\n").as_bytes())?;
-        file.sync()?;
-        disk.rename(&temporary, name)?;
-        disk.sync_directory()
-    };
-    write().map_err(OpenError::io(action()))
 }

@@ -132,3 +132,68 @@ async fn files_are_0600_in_a_directory_of_0700() {
     }
     assert_eq!(mode(&home.path().join("journal.id")), 0o600);
 }
+
+/// Fault matrix: I4. The whole way round: the quota fills, appends wait, a ticket passes them, the reader acks, and
+/// everything goes on by itself.
+#[tokio::test]
+async fn at_the_quota_events_wait_tickets_pass_and_an_ack_lets_them_go_on() {
+    let home = tempfile::tempdir().unwrap();
+    let config = JournalConfig {
+        segment_bytes: 16 << 10,
+        quota_bytes: 256 << 10,
+        reserve_bytes: 0,
+        retention_days: 0,
+        dedup_memory_bytes: 64 << 10,
+        ..config()
+    };
+    let clock = Arc::new(SystemClock::default());
+    let journal = Embedded::open(&home.path().join("journal"), config, clock).unwrap();
+    journal.register_reader("tickets", ReaderStart::Beginning, OnFull::PauseSources).unwrap();
+    let mut health = journal.health();
+    let mut waiting = Vec::new();
+    let mut number = 0;
+    while *health.borrow() == Health::Ready && waiting.len() < 1_000 {
+        waiting.push(journal.append(unit(number..number + 20)).await.unwrap());
+        number += 20;
+        tokio::task::yield_now().await;
+    }
+    health.wait_for(|health| matches!(health, Health::Full(_))).await.unwrap();
+    let mut late = Box::pin(journal.append(unit(number..number + 1)));
+    let soon = std::time::Duration::from_millis(50);
+    assert!(tokio::time::timeout(soon, &mut late).await.is_err(), "events wait");
+
+    let ticket = crate::domain::TicketRecord {
+        sink: "tickets".into(),
+        key: "contoso/phish/1".into(),
+        state: crate::domain::TicketState::Intent,
+        attempts: 0,
+        at: super::tests::NOW,
+    };
+    let ticket = Unit { tickets: vec![ticket], ..Unit::default() };
+    journal.append(ticket).await.unwrap().await.unwrap();
+    assert_eq!(journal.tickets("tickets").len(), 1, "durable while events wait");
+
+    let start = std::time::Instant::now();
+    let mut watermark = journal.watermark();
+    let acking = async {
+        loop {
+            journal.ack("tickets", *watermark.borrow_and_update());
+            let _ = tokio::time::timeout(soon, watermark.changed()).await;
+            assert!(
+                start.elapsed().as_secs() < 60,
+                "{:?} {:?}",
+                journal.stat(),
+                journal.health().borrow()
+            );
+        }
+    };
+    let finishing = async {
+        late.await.unwrap().await.unwrap();
+        for receipt in waiting {
+            receipt.await.unwrap();
+        }
+    };
+    tokio::select! { () = finishing => {}, () = acking => {} }
+    assert_eq!(journal.stat().next, number + 1, "nothing was lost on the way");
+    journal.close().await.unwrap();
+}

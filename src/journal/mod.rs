@@ -17,6 +17,7 @@ pub mod error;
 mod format_tests;
 mod frame;
 mod gap;
+mod identity;
 mod inventory;
 mod maintain;
 #[cfg(any(test, feature = "planted-bugs"))]
