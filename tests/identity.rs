@@ -9,6 +9,9 @@
     reason = "a test may stop at the first surprise"
 )]
 
+#[path = "identity/transports.rs"]
+mod transports;
+
 use postern::domain::{EventId, Table, Ticks};
 use postern::normalize::Row;
 use postern::normalize::identity::{Identified, Identity};

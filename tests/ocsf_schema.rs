@@ -9,12 +9,14 @@
     reason = "a test may stop at the first surprise"
 )]
 
+#[path = "ocsf_schema/records.rs"]
+mod records;
 #[path = "ocsf_schema/rows.rs"]
 mod rows;
 #[path = "ocsf_schema/validator.rs"]
 mod validator;
 
-use postern::domain::{Event, Kind, Tag};
+use postern::domain::{Event, Kind, Shape, Tag};
 use postern::normalize::Row;
 use postern::render::{Format, render, render_row};
 use proptest::prelude::*;
@@ -242,6 +244,99 @@ fn a_gap_is_told_in_its_own_words() {
     let document = valid(&gap);
     assert_eq!(document["message"], "retention has passed");
     assert_eq!(document["metadata"]["product"], json!({"name": "Postern"}));
+}
+
+#[test]
+fn a_mail_of_the_audit_log_is_an_email_activity_with_all_its_recipients() {
+    for line in include_str!("fixtures/activity_overrides.jsonl").lines() {
+        let example: Value = serde_json::from_str(line).unwrap();
+        let events = records::events(Shape::Activity, &example["in"].to_string());
+        let document = valid(&events[0]);
+        assert_eq!(document["class_uid"], 4009, "{}", example["id"]);
+        let labels = document["metadata"].get("labels").cloned().unwrap_or_else(|| json!([]));
+        assert_eq!(labels, example["tags"], "{}", example["id"]);
+    }
+    let record = json!({"Id": "a", "RecordType": 28, "CreationTime": "2026-08-20T09:11:04", "Verdict": "Malware",
+        "PhishConfidenceLevel": "Normal", "Directionality": "Inbound", "DetectionType": "ZAP",
+        "DeliveryAction": "Blocked", "OriginalDeliveryLocation": "Quarantine", "P1Sender": "b@fabrikam.example",
+        "P2Sender": "billing@fabrikam.example", "Recipients": ["a@contoso.example", "b@contoso.example"],
+        "SenderIp": "203.0.113.45", "AuthDetails": [{"Name": "SPF", "Value": "Pass"}],
+        "AttachmentData": [{"FileName": "x.exe", "SHA256": "E3B0", "MalwareFamily": "Worm_Invented"}],
+        "Policy": "SafeAttachements", "Subject": "x", "NetworkMessageId": "m", "Workload": "ThreatIntelligence"});
+    let document = valid(&records::events(Shape::Activity, &record.to_string())[0]);
+    let to = json!(["a@contoso.example", "b@contoso.example"]);
+    assert_eq!((&document["to"], &document["email"]["to"]), (&to, &to));
+    assert_eq!(document["type_uid"], 400_903, "a detection after delivery is another look");
+    assert_eq!(document["disposition"], "Quarantined");
+    assert_eq!(document["confidence"], "Medium");
+    assert_eq!(document["malware"][0]["name"], "Worm_Invented");
+    assert_eq!(document["email"]["files"][0]["hashes"][0]["value"], "E3B0");
+    assert_eq!(document["metadata"]["original_event_uid"], "a");
+    assert_eq!(document["metadata"]["log_name"], "ThreatIntelligence");
+    assert_eq!(document["metadata"]["log_provider"], "Office 365 Management Activity API");
+    let left = leftover(&document);
+    assert!(left.get("Recipients").is_none() && left["DetectionType"] == "ZAP", "{left}");
+}
+
+#[test]
+fn incidents_alerts_and_reports_are_base_events_that_say_what_they_are() {
+    let incident = json!({"id": "4711", "displayName": "Something new", "severity": "high",
+        "createdDateTime": "2026-08-20T09:00:00Z", "lastUpdateDateTime": "2026-08-20T09:15:00Z",
+        "alerts": [{"id": "fa1", "title": "Phish delivered due to an ETR override", "severity": "informational"}]});
+    let events = records::events(Shape::Incidents { alerts: true }, &incident.to_string());
+    let documents: Vec<Value> = events.iter().map(valid).collect();
+    let said = |document: &Value| {
+        let metadata = &document["metadata"];
+        [
+            &document["class_uid"],
+            &document["message"],
+            &metadata["log_name"],
+            &metadata["log_provider"],
+            &metadata["original_event_uid"],
+            &metadata["correlation_uid"],
+        ]
+        .map(Clone::clone)
+    };
+    let graph = json!("Microsoft Graph");
+    assert_eq!(
+        said(&documents[0]),
+        [
+            json!(0),
+            json!("Something new"),
+            json!("incidents"),
+            graph.clone(),
+            json!("4711"),
+            json!("4711")
+        ]
+    );
+    assert_eq!(documents[0]["severity_id"], 4);
+    let title = json!("Phish delivered due to an ETR override");
+    assert_eq!(
+        said(&documents[1]),
+        [json!(0), title, json!("alerts_v2"), graph, json!("fa1"), json!("fa1")]
+    );
+    assert_eq!(documents[1]["severity_id"], 4, "what the tags say counts");
+
+    let click =
+        r#"{"Id":"a","RecordType":41,"URL":"https://x.example/","UserId":"a@contoso.example"}"#;
+    let document = valid(&records::events(Shape::Activity, click)[0]);
+    assert_eq!(document["observables"][0]["name"], "unmapped.URL");
+    let report =
+        r#"{"message_id":"<1@x.example>","reported_at":"2026-08-20T09:11:04Z","category":"Phish"}"#;
+    let document = valid(&records::events(Shape::Submissions, report)[0]);
+    assert_eq!(document["metadata"]["product"]["name"], "User reports");
+    assert_eq!(document["metadata"]["labels"], json!(["reported.phish"]));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_an_answer_holds_its_documents_fit_the_schema(events in records::any_events()) {
+        for event in &events {
+            valid(event);
+        }
+    }
 }
 
 proptest! {

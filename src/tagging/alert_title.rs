@@ -10,7 +10,7 @@ use super::outcome;
 use crate::domain::{
     Decision, Direction, Effect, Kind, Level, Outcome, Override, OverrideKind, Tag,
 };
-use crate::normalize::{Column, Row};
+use crate::normalize::{Column, Row, field};
 
 /// What an alert title says.
 #[derive(Debug, PartialEq, Eq)]
@@ -148,20 +148,24 @@ pub fn tag(
 pub(super) fn alert(kind: Kind, row: &Row<'_>) -> Decision {
     let mut decision = Decision::default();
     let incident = kind == Kind::Incident;
-    let title = match row.text(Column::Title) {
-        Some(title) if !incident => Some(title),
-        title => row.text_of("displayName").or(title),
+    let names: &[&'static str] = match kind {
+        Kind::Incident => &["displayName", "incidentName", "title"],
+        // Audit records have a name instead of a title.
+        _ => &["Title", "Name"],
     };
-    let Some(title) = title else { return decision };
+    let Some((name, title)) = names.iter().find_map(|name| Some((*name, field::text(row, name)?)))
+    else {
+        return decision;
+    };
     if recognize(&title, incident).is_none() {
         return decision;
     }
-    let mut because: Because = vec![(Column::Title.name().into(), (&*title).into())];
-    let places = match kind {
-        Kind::AlertEvidence => row.json(Column::AdditionalFields).into_iter().collect(),
-        _ => graph_evidence(row),
+    let mut because: Because = vec![(name.into(), (&*title).into())];
+    let kept_out = match kind {
+        Kind::AlertEvidence => kept_out(row.json(Column::AdditionalFields).as_slice()),
+        Kind::Incident => kept_out(&incident_evidence(row)),
+        _ => kept_out(&evidence(row)) || audit_says_kept_out(row, &mut because),
     };
-    let kept_out = kept_out(&places);
     if kept_out && kind == Kind::AlertEvidence {
         because.extend(shown(row, &[Column::AdditionalFields]));
     }
@@ -169,13 +173,36 @@ pub(super) fn alert(kind: Kind, row: &Row<'_>) -> Decision {
     decision
 }
 
-/// The `evidence` array of a Graph alert.
-fn graph_evidence(row: &Row<'_>) -> Vec<Value> {
-    let evidence = row.columns().find(|(name, _)| name.eq_ignore_ascii_case("evidence"));
-    match evidence.and_then(|(_, json)| serde_json::from_str(json).ok()) {
-        Some(Value::Array(items)) => items,
-        _ => Vec::new(),
+/// The `evidence` of a Graph alert; the older API calls it `entities`.
+fn evidence(row: &Row<'_>) -> Vec<Value> {
+    let list = |name| match field::value(row, name) {
+        Some(Value::Array(items)) => Some(items),
+        _ => None,
+    };
+    list("evidence").or_else(|| list("entities")).unwrap_or_default()
+}
+
+/// The evidence of all alerts that are expanded in an incident.
+fn incident_evidence(row: &Row<'_>) -> Vec<Value> {
+    let Some(Value::Array(alerts)) = field::value(row, "alerts") else { return Vec::new() };
+    let mut found = Vec::new();
+    for alert in &alerts {
+        let list = field::member(alert, "evidence").or_else(|| field::member(alert, "entities"));
+        found.extend(list.and_then(Value::as_array).into_iter().flatten().cloned());
     }
+    found
+}
+
+/// An audit record tells of one entity, in the short keys of its `Data`: `ttr` is what came of the mail.
+fn audit_says_kept_out(row: &Row<'_>, because: &mut Because) -> bool {
+    let Some(data) = field::value(row, "Data") else { return false };
+    let Some(result) = field::member_text(&data, "ttr") else { return false };
+    let letters = squeeze(&result);
+    let is_kept_out = letters.contains("quarantined") || letters.contains("blocked");
+    if is_kept_out {
+        because.push(("Data.ttr".into(), result.into()));
+    }
+    is_kept_out
 }
 
 /// Whether evidence tells where its mail is, and all of it was kept out. Silence proves nothing.

@@ -1,13 +1,19 @@
 //! From a row to its decision: which rules apply to which kind of event. The rules themselves are in
-//! `judge`, `after_delivery` and `alert_title`.
+//! `judge`, `after_delivery`, `alert_title` and, for audit records, `activity_mail`, `audit` and `reported`.
 
 use super::judge::{Because, Facts, Witness, judge};
 use super::overrides;
 use super::verdict::{self, PLAIN, VerdictColumns};
-use super::{after_delivery, alert_title, outcome};
-use crate::domain::{Decision, Event, Kind, Level, Outcome, Tag};
+use super::{activity_mail, after_delivery, alert_title, audit, outcome, reported};
+use crate::domain::{Decision, Event, Kind, Level, Outcome, Table, Tag};
 use crate::normalize::words::{self, MailDirection};
 use crate::normalize::{Column, Row};
+
+/// The table of reports from third-party tools.
+const USER_REPORTS: &str = "submissions";
+
+/// The record type of investigations that nobody started by hand.
+const AUTOMATIC_INVESTIGATION: &str = "AirInvestigation";
 
 /// Judges `event`, whose row is `row`, as if it were the first of its mail.
 #[must_use]
@@ -15,17 +21,19 @@ pub fn decide(event: &Event, row: &Row<'_>) -> Decision {
     match event.kind {
         Kind::Email => mail(row),
         Kind::EmailPostDelivery => after_delivery::action(row),
-        Kind::UrlClick => after_delivery::click(row),
+        Kind::EmailActivity => activity_mail::mail(row),
+        Kind::UrlClick if event.table == Table::UrlClickEvents => after_delivery::click(row),
+        Kind::UrlClick => audit::click(row),
         Kind::Alert | Kind::AlertEvidence | Kind::Incident => alert_title::alert(event.kind, row),
-        Kind::EmailUrl
-        | Kind::EmailAttachment
-        | Kind::EmailActivity
-        | Kind::MailState
-        | Kind::Submission
-        | Kind::Quarantine
-        | Kind::Investigation
-        | Kind::Gap
-        | Kind::Row => Decision::default(),
+        Kind::Submission if event.table.name() == USER_REPORTS => reported::by_tool(row),
+        Kind::Submission => reported::in_audit_log(row),
+        Kind::Quarantine => audit::quarantine(row),
+        Kind::Investigation => {
+            audit::investigation(row, event.table.name() != AUTOMATIC_INVESTIGATION)
+        }
+        Kind::EmailUrl | Kind::EmailAttachment | Kind::MailState | Kind::Gap | Kind::Row => {
+            Decision::default()
+        }
     }
 }
 
@@ -73,6 +81,7 @@ fn mail(row: &Row<'_>) -> Decision {
         latest: verdicts.latest,
         outcome,
         bulk_level: row.int(Column::BulkComplaintLevel),
+        reports_clean: true,
     };
     judge(&facts, &OfRow { row, verdict: verdicts.columns })
 }

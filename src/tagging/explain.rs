@@ -25,7 +25,7 @@ pub fn explain(event: &Event, out: &mut String) {
     for found in &decision.overrides {
         override_words(found, decision, out);
     }
-    if decision.overrides.is_empty() && event.kind == Kind::Email {
+    if decision.overrides.is_empty() && matches!(event.kind, Kind::Email | Kind::EmailActivity) {
         line(out, "No override is named.");
     }
     if decision.flags.contains(Flag::SeveralPolicies) {

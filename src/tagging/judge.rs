@@ -29,6 +29,8 @@ pub struct Facts {
     pub outcome: Outcome,
     /// The bulk complaint level.
     pub bulk_level: Option<i64>,
+    /// Whether the source tells of clean mail, too. Where it does not, silence proves nothing.
+    pub reports_clean: bool,
 }
 
 /// Shows the columns behind a fact.
@@ -191,6 +193,7 @@ impl<'f> Judged<'f> {
         if latest.is_malicious() {
             Did::of(Effect::LateConviction)
         } else if !latest.is_clean()
+            || !self.facts.reports_clean
             || scl == Some(FILTER_SKIPPED)
                 && self.facts.bulk_level.is_some_and(|level| level >= BULK_LEVEL)
         {
@@ -271,6 +274,13 @@ impl<'f> Judged<'f> {
                         &[Fact::Asked(level), Fact::Outcome],
                     )
                 }
+                // It did not decide, but what it asked for came to pass.
+                (Direction::Allow, Effect::Ineffective)
+                    if found.why == Some(Why::NotFinal)
+                        && self.facts.outcome == Outcome::Delivered => {}
+                (Direction::Block, Effect::Ineffective)
+                    if found.why == Some(Why::NotFinal)
+                        && matches!(self.facts.outcome, Outcome::Blocked | Outcome::Junk) => {}
                 (_, Effect::Ineffective) => {
                     let rule = match direction {
                         Direction::Block => "block.delivered",

@@ -66,7 +66,7 @@ impl Classes {
         self.each().next().unwrap_or(Verdict::Clean)
     }
 
-    fn add(&mut self, class: ThreatClass, tier: Tier) {
+    pub(super) fn add(&mut self, class: ThreatClass, tier: Tier) {
         match class {
             ThreatClass::Malware => self.malware = true,
             ThreatClass::Phish => self.phish = Some(tier),

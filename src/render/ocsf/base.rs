@@ -2,23 +2,23 @@
 //! columns stay under `unmapped`, by their own names.
 
 use crate::domain::Kind;
-use crate::normalize::Column;
+use crate::normalize::{Column, Row, field};
 use crate::prepared_key;
 
 use super::{Document, words};
 
 /// Columns worth pivoting on, with the number that OCSF gives such a value.
-const OBSERVABLE: [(Column, &str, i64); 10] = [
-    (Column::AccountUpn, "unmapped.AccountUpn", 4),
-    (Column::RecipientEmailAddress, "unmapped.RecipientEmailAddress", 5),
-    (Column::SenderFromAddress, "unmapped.SenderFromAddress", 5),
-    (Column::IPAddress, "unmapped.IPAddress", 2),
-    (Column::RemoteIP, "unmapped.RemoteIP", 2),
-    (Column::Url, "unmapped.Url", 6),
-    (Column::RemoteUrl, "unmapped.RemoteUrl", 6),
-    (Column::UrlDomain, "unmapped.UrlDomain", 1),
-    (Column::FileName, "unmapped.FileName", 7),
-    (Column::SHA256, "unmapped.SHA256", 8),
+const OBSERVABLE: [(Column, i64); 10] = [
+    (Column::AccountUpn, 4),
+    (Column::RecipientEmailAddress, 5),
+    (Column::SenderFromAddress, 5),
+    (Column::IPAddress, 2),
+    (Column::RemoteIP, 2),
+    (Column::Url, 6),
+    (Column::RemoteUrl, 6),
+    (Column::UrlDomain, 1),
+    (Column::FileName, 7),
+    (Column::SHA256, 8),
 ];
 
 pub(super) fn write(document: &mut Document<'_, '_>) {
@@ -35,8 +35,11 @@ pub(super) fn write(document: &mut Document<'_, '_>) {
             document.json.key("message");
             document.json.text(&detail);
         }
-    } else {
-        document.member(prepared_key!("message"), Column::Title);
+    } else if !document.member(prepared_key!("message"), Column::Title)
+        && let Some(title) = own_title(document)
+    {
+        document.json.key("message");
+        document.json.text(&title);
     }
     document.is_alert();
     document.overrides();
@@ -47,9 +50,27 @@ pub(super) fn write(document: &mut Document<'_, '_>) {
     document.json.close();
 }
 
+/// What a record that is no row calls itself.
+fn own_title(document: &Document<'_, '_>) -> Option<String> {
+    let names: &[&str] = match document.event.kind {
+        Kind::Incident => &["displayName", "incidentName"],
+        Kind::Alert => &["Name"],
+        Kind::Investigation => &["InvestigationName"],
+        Kind::Submission | Kind::Quarantine => &["Operation"],
+        _ => &[],
+    };
+    field::first(document.row, names).map(std::borrow::Cow::into_owned)
+}
+
+/// The column's name as the record spells it, since that is where `unmapped` has it.
+fn own_name<'r>(row: &'r Row<'_>, column: Column) -> &'r str {
+    let mut entries = row.entries();
+    entries.find(|(known, ..)| *known == Some(column)).map_or(column.name(), |(_, name, _)| name)
+}
+
 fn observables(document: &mut Document<'_, '_>) {
     let mut any = false;
-    for (column, name, type_id) in OBSERVABLE {
+    for (column, type_id) in OBSERVABLE {
         let Some(text) = document.row.text(column) else { continue };
         // Only a text points to itself: what is something else is not such a value at all.
         if !document.row.json_text(column).is_some_and(|json| json.starts_with('"')) {
@@ -63,7 +84,8 @@ fn observables(document: &mut Document<'_, '_>) {
         document.json.element();
         document.json.open();
         document.json.key("name");
-        document.json.plain(name.as_bytes());
+        let name = own_name(document.row, column);
+        document.json.joined(&["unmapped.", name]);
         document.json.key("type_id");
         document.json.int(type_id);
         document.json.key("value");

@@ -123,16 +123,21 @@ fn head(document: &mut Document<'_, '_>, event: &Event, row: &Row<'_>) {
     );
 }
 
-const START_UNKNOWN: &[u8] =
+pub(super) const START_UNKNOWN: &[u8] =
     br#"{"class_uid":4009,"category_uid":4,"activity_id":0,"type_uid":400900,"time":"#;
-const START_SEND: &[u8] =
+pub(super) const START_SEND: &[u8] =
     br#"{"class_uid":4009,"category_uid":4,"activity_id":1,"type_uid":400901,"time":"#;
-const START_RECEIVE: &[u8] =
+pub(super) const START_RECEIVE: &[u8] =
     br#"{"class_uid":4009,"category_uid":4,"activity_id":2,"type_uid":400902,"time":"#;
-const START_SCAN: &[u8] =
+pub(super) const START_SCAN: &[u8] =
     br#"{"class_uid":4009,"category_uid":4,"activity_id":3,"type_uid":400903,"time":"#;
 
-fn enumerated(document: &mut Document<'_, '_>, keys: [&'static str; 2], id: i64, text: &str) {
+pub(super) fn enumerated(
+    document: &mut Document<'_, '_>,
+    keys: [&'static str; 2],
+    id: i64,
+    text: &str,
+) {
     let [id_key, key] = keys;
     document.json.prepared_key(id_key);
     document.json.int(id);

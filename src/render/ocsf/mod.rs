@@ -1,11 +1,12 @@
-//! OCSF 1.8.0. A mail row becomes an Email Activity where it names a sender or a recipient; everything else
-//! becomes a Base Event. Nothing is looked up elsewhere and no finding is made up: one row, one document.
+//! OCSF 1.8.0. A mail row, and an audit record of a mail, become an Email Activity where they name a sender or a
+//! recipient; everything else becomes a Base Event. Nothing is looked up elsewhere and no finding is made up: one row, one document.
 //!
 //! The row itself is kept under `unmapped.raw`, as the JSON that it is. `raw_data`, the schema's own place,
 //! takes a string, and JSON inside a JSON string has every quote escaped: that alone costs a fifth of the time
 //! of tagging, and no search reaches into it. A row that is not strict JSON (half a surrogate pair, a number
 //! beyond every reader's range) goes to `raw_data` instead, so that the line can always be read.
 
+mod activity;
 mod base;
 mod email;
 mod mailbox;
@@ -14,7 +15,7 @@ mod words;
 use std::borrow::Cow;
 
 use crate::domain::{Direction, Effect, Event, Issue, Kind, Level, Table, Ticks};
-use crate::normalize::{Column, Row};
+use crate::normalize::{Column, Row, field};
 use crate::prepared_key;
 
 use super::json::Writer;
@@ -28,7 +29,11 @@ pub(super) fn write(event: &Event, row: &Row<'_>, out: &mut Vec<u8>) {
         event.kind,
         Kind::Email | Kind::EmailUrl | Kind::EmailAttachment | Kind::EmailPostDelivery
     );
-    if !is_mail || !email::write(&mut document) {
+    let is_written = match event.kind {
+        Kind::EmailActivity => activity::write(&mut document),
+        _ => is_mail && email::write(&mut document),
+    };
+    if !is_written {
         base::write(&mut document);
     }
 }
@@ -38,19 +43,34 @@ fn row_bytes_guess(event: &Event) -> usize {
     event.row_bytes().len() * 2 + 1536
 }
 
+/// Which interface a record comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// A table of the Streaming API or of advanced hunting.
+    Table,
+    /// Graph's incidents and alerts.
+    Graph,
+    /// The Management Activity API.
+    Activity,
+    /// A third-party tool for reporting mail.
+    Report,
+}
+
 /// A document being written: the row that it is made of, and which of its columns have found their place.
 struct Document<'a, 'o> {
     event: &'a Event,
     row: &'a Row<'a>,
     json: Writer<'o>,
     mapped: u128,
+    /// Fields that are no columns and have found their place.
+    fields: Vec<&'static str>,
 }
 
 const _: () = assert!(Column::COUNT <= 128, "one bit for each column");
 
 impl<'a, 'o> Document<'a, 'o> {
     fn new(event: &'a Event, row: &'a Row<'a>, out: &'o mut Vec<u8>) -> Self {
-        Self { event, row, json: Writer::new(out), mapped: 0 }
+        Self { event, row, json: Writer::new(out), mapped: 0, fields: Vec::new() }
     }
 
     /// Says that nothing of `column` is lost if it is not repeated under `unmapped`.
@@ -180,8 +200,15 @@ impl<'a, 'o> Document<'a, 'o> {
         }
         self.json.key("uid");
         self.json.plain(&event.id.hex());
-        self.member(prepared_key!("original_event_uid"), Column::ReportId);
-        self.member(prepared_key!("original_time"), Column::Timestamp);
+        match self.origin() {
+            Origin::Table => {
+                self.member(prepared_key!("original_event_uid"), Column::ReportId);
+                self.member(prepared_key!("original_time"), Column::Timestamp);
+            }
+            Origin::Graph => self.originals(["id", "createdDateTime"]),
+            Origin::Activity => self.originals(["Id", "CreationTime"]),
+            Origin::Report => self.originals(["", "reported_at"]),
+        }
         self.correlation();
         self.millis("logged_time", event.ingested);
         self.millis("transmit_time", event.observed);
@@ -197,7 +224,38 @@ impl<'a, 'o> Document<'a, 'o> {
         self.json.close();
     }
 
+    /// Where the record is from, as far as it tells itself.
+    fn origin(&self) -> Origin {
+        match (self.event.kind, &self.event.table) {
+            (Kind::Incident, _) => Origin::Graph,
+            (Kind::Submission, Table::Other(name)) if &**name == "submissions" => Origin::Report,
+            (Kind::Alert, Table::Other(name)) if &**name == "alerts_v2" => Origin::Graph,
+            (
+                Kind::EmailActivity
+                | Kind::Submission
+                | Kind::Quarantine
+                | Kind::Investigation
+                | Kind::Alert
+                | Kind::UrlClick,
+                Table::Other(_),
+            ) => Origin::Activity,
+            (Kind::Row, _) if field::json(self.row, "RecordType").is_some() => Origin::Activity,
+            _ => Origin::Table,
+        }
+    }
+
+    /// The record's own id and time, from the fields of these names.
+    fn originals(&mut self, [id, time]: [&str; 2]) {
+        for (key, name) in [("original_event_uid", id), ("original_time", time)] {
+            if let Some(text) = field::text(self.row, name) {
+                self.json.key(key);
+                self.json.text(&text);
+            }
+        }
+    }
+
     fn product(&mut self) {
+        let origin = self.origin();
         let json = &mut self.json;
         if matches!(self.event.kind, Kind::Gap | Kind::MailState) {
             json.prepared(br#","product":{"name":"Postern"}"#);
@@ -216,6 +274,26 @@ impl<'a, 'o> Document<'a, 'o> {
                 let service = self.row.text(Column::ServiceSource);
                 json.prepared(br#","product":{"name":"#);
                 json.text(service.as_deref().unwrap_or("Microsoft Defender XDR"));
+            }
+            Table::Other(name) if origin != Origin::Table => {
+                let (product, provider) = match origin {
+                    Origin::Report => ("User reports", "third-party tool"),
+                    Origin::Graph => ("Microsoft Defender XDR", "Microsoft Graph"),
+                    _ => ("Microsoft 365", "Office 365 Management Activity API"),
+                };
+                json.prepared(br#","product":{"name":"#);
+                json.text(product);
+                if origin != Origin::Report {
+                    json.prepared(br#","vendor_name":"Microsoft""#);
+                }
+                json.close();
+                if !name.is_empty() {
+                    json.key("log_name");
+                    json.text(name);
+                }
+                json.key("log_provider");
+                json.text(provider);
+                return;
             }
             Table::Other(_) => json.prepared(br#","product":{"name":"Microsoft Defender XDR""#),
             _ => json.prepared(br#","product":{"name":"Microsoft Defender for Office 365""#),
@@ -267,6 +345,7 @@ impl<'a, 'o> Document<'a, 'o> {
             }
             match column {
                 Some(_) => self.json.key(name),
+                None if self.fields.iter().any(|it| it.eq_ignore_ascii_case(name)) => continue,
                 None if name == "raw" || extra.is_some_and(|(key, _)| key == name) => continue,
                 None => self.json.foreign_key(name),
             }

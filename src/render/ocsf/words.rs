@@ -233,6 +233,15 @@ pub(super) fn confidence(event: &Event, row: &Row<'_>) -> (i64, &'static str) {
     }
 }
 
+/// `confidence_id` by the one word that audit records have.
+pub(super) fn confidence_word(text: &str) -> (i64, &'static str) {
+    match () {
+        () if is(text, "high") => (3, "High"),
+        () if is_any(text, &["normal", "low", "medium"]) => (2, "Medium"),
+        () => UNKNOWN,
+    }
+}
+
 /// `{"Spam":"1"}` or a bare number.
 fn is_scl_only(text: &str) -> bool {
     let number = text.strip_prefix("{\"Spam\":\"").and_then(|rest| rest.strip_suffix("\"}"));
