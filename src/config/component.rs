@@ -68,6 +68,7 @@ pub fn source(
     let own = node.own(&rest, &SOURCE_KEYS);
     let kind = match keys.word("type", &source::TYPES) {
         Some("event_hubs") => keys.own(&own).map(SourceKind::EventHubs),
+        Some("file") => keys.own(&own).map(SourceKind::File),
         _ => None,
     };
     let usual = kind.as_ref().map_or(0, SourceKind::normal_lag_seconds);

@@ -186,7 +186,8 @@ fn known<T: for<'de> Deserialize<'de>>() -> Vec<Vec<&'static str>> {
 }
 
 const REFERENCE: &str = include_str!("../../config/postern.toml");
-const EXAMPLES: [(&str, &str); 6] = [
+const EXAMPLES: [(&str, &str); 7] = [
+    ("exports.toml", include_str!("../../config/exports.toml")),
     ("files.toml", include_str!("../../config/files.toml")),
     ("kafka.toml", include_str!("../../config/kafka.toml")),
     ("minimal.toml", include_str!("../../config/minimal.toml")),
@@ -270,9 +271,10 @@ fn the_reference_names_every_key() {
     names_all::<crate::app::log::LogConfig>("\n[log]");
     names_all::<crate::cloud::tenant::TenantConfig>("\n[tenant.contoso]");
     names_all::<crate::source::EventHubsConfig>("type = \"event_hubs\"");
-    names_all::<crate::sink::FileConfig>("type = \"file\"");
-    names_all::<crate::pipeline::Filter>("type = \"file\"");
-    names_all::<crate::journal::OnFull>("type = \"file\"");
+    names_all::<crate::source::FileSourceConfig>("\n[source.exports]");
+    names_all::<crate::sink::FileConfig>("\n[sink.files]");
+    names_all::<crate::pipeline::Filter>("\n[sink.files]");
+    names_all::<crate::journal::OnFull>("\n[sink.files]");
     names_all::<crate::sink::KafkaConfig>("type = \"kafka\"");
     names_all::<crate::ticket::TicketConfig>("type = \"ticket\"");
     for key in super::TOP {
@@ -282,7 +284,7 @@ fn the_reference_names_every_key() {
         assert!(section("type = \"event_hubs\"").contains(&format!("{key} = ")), "{key}");
     }
     for key in super::component::SINK_KEYS {
-        assert!(section("type = \"file\"").contains(&format!("{key} = ")), "{key}");
+        assert!(section("\n[sink.files]").contains(&format!("{key} = ")), "{key}");
     }
     for word in crate::source::TYPES.into_iter().chain(crate::sink::TYPES) {
         section(&format!("type = \"{word}\""));

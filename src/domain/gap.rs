@@ -19,17 +19,20 @@ pub enum GapCause {
     RemoteGone,
     /// The data directory holds another journal than the far end's position belongs to.
     JournalReplaced,
+    /// It is there, but cannot be read: cut, damaged, or swelling beyond every limit.
+    Unreadable,
 }
 
 impl GapCause {
     /// Every cause.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::RetentionPassed,
         Self::TopicRecreated,
         Self::OperatorRepair,
         Self::BacklogDropped,
         Self::RemoteGone,
         Self::JournalReplaced,
+        Self::Unreadable,
     ];
 
     /// The word in the gap event and in metric labels.
@@ -42,6 +45,7 @@ impl GapCause {
             Self::BacklogDropped => "backlog_dropped",
             Self::RemoteGone => "remote_gone",
             Self::JournalReplaced => "journal_replaced",
+            Self::Unreadable => "unreadable",
         }
     }
 }

@@ -2,11 +2,13 @@
 //! decides when they are called.
 
 pub mod event_hubs;
+pub mod file;
 pub mod hunting;
 
 use std::sync::Arc;
 
 pub use self::event_hubs::{EventHubs, EventHubsConfig};
+pub use self::file::{FileSource, FileSourceConfig};
 use crate::cloud::tenant::TenantAccess;
 use crate::journal::Clock;
 use crate::pipeline::{AdapterError, Source};
@@ -16,10 +18,12 @@ use crate::pipeline::{AdapterError, Source};
 pub enum SourceKind {
     /// The Streaming API over Event Hubs.
     EventHubs(EventHubsConfig),
+    /// Files and folders.
+    File(FileSourceConfig),
 }
 
 /// The words of `type` in `[source.<name>]`.
-pub const TYPES: [&str; 1] = ["event_hubs"];
+pub const TYPES: [&str; 2] = ["event_hubs", "file"];
 
 impl SourceKind {
     /// How late a record normally arrives, in seconds: what is later counts as `late`.
@@ -27,6 +31,8 @@ impl SourceKind {
     pub const fn normal_lag_seconds(&self) -> u64 {
         match self {
             Self::EventHubs(_) => 30 * 60,
+            // Exports are of any age.
+            Self::File(_) => 24 * 60 * 60,
         }
     }
 }
@@ -48,6 +54,9 @@ pub fn build(name: &str, kind: SourceKind, tools: &Tools) -> Result<Box<dyn Sour
     Ok(match kind {
         SourceKind::EventHubs(config) => {
             Box::new(EventHubs::new(name, config, Arc::clone(&tools.clock))?)
+        }
+        SourceKind::File(config) => {
+            Box::new(FileSource::new(name, config, Arc::clone(&tools.clock))?)
         }
     })
 }
