@@ -354,10 +354,7 @@ async fn probe(
 
 /// Whether it is the port: the usual reason, as 9093 is open nowhere by default.
 async fn blocked(source: &SourceConfig) -> Option<String> {
-    let config = match &source.kind {
-        SourceKind::EventHubs(config) => config,
-        SourceKind::File(_) => return None,
-    };
+    let SourceKind::EventHubs(config) = &source.kind else { return None };
     let client = config.access().client_config().ok()?;
     let brokers = client.get("bootstrap.servers")?.to_owned();
     for broker in brokers.split(',').map(str::trim) {

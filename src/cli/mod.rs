@@ -1,6 +1,7 @@
 //! Floor 4: the command line. The list of commands is here, each command in its own file; what a command
 //! does beyond asking and telling is the library's.
 
+pub mod backfill;
 pub mod check;
 pub mod demo;
 pub mod journal;
@@ -31,6 +32,7 @@ enum Command {
     Run(run::RunArgs),
     Demo(demo::DemoArgs),
     Check(check::CheckArgs),
+    Backfill(backfill::BackfillArgs),
     Tag(tag::TagArgs),
     Journal(journal::JournalArgs),
     Completions(shell::CompletionsArgs),
@@ -65,6 +67,7 @@ fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments).into(),
         Command::Journal(arguments) => journal::run(&arguments).into(),
         Command::Check(arguments) => check::run(&arguments).into(),
+        Command::Backfill(arguments) => backfill::run(&arguments).into(),
         Command::Tag(arguments) => tag::run(&arguments).into(),
         Command::Completions(arguments) => shell::completions(&arguments).into(),
         Command::Man(arguments) => shell::man(&arguments).into(),

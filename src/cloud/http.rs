@@ -150,6 +150,21 @@ impl HttpClient {
         Ok(Self { client, config: Arc::new(config), clock })
     }
 
+    /// The same client, connections shared, for a far end that thinks longer before it answers: deadlines for the
+    /// head and for the whole exchange that are at least these.
+    #[must_use]
+    pub fn patient(&self, header: Duration, total: Duration) -> Self {
+        let at_least = |own: u64, least: Duration| {
+            own.max(u64::try_from(least.as_millis()).unwrap_or(u64::MAX))
+        };
+        let config = HttpConfig {
+            header_timeout_ms: at_least(self.config.header_timeout_ms, header),
+            total_timeout_ms: at_least(self.config.total_timeout_ms, total),
+            ..self.config.as_ref().clone()
+        };
+        Self { config: Arc::new(config), ..self.clone() }
+    }
+
     /// Begins a request.
     pub fn request(&self, method: Method, url: &Url) -> RequestBuilder {
         self.client.request(method, url.clone())

@@ -6,6 +6,7 @@ mod config;
 mod gate;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use azure_core::Uuid;
 use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
@@ -19,6 +20,10 @@ use super::http::{Answer, HttpClient, HttpError, configured_url, place_of, sensi
 use crate::domain::Failure;
 use crate::journal::Clock;
 use crate::pipeline::AdapterError;
+
+/// A hunting query may run for three minutes before its answer begins, and 50 MB follow.
+const HUNTING_HEADER: Duration = Duration::from_secs(200);
+const HUNTING_TOTAL: Duration = Duration::from_secs(300);
 
 /// An API of Microsoft's, with an address, a token and a budget of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,6 +75,7 @@ struct Shared {
     hunting_gate: Gate,
     activity_gate: Gate,
     client: HttpClient,
+    hunting_client: HttpClient,
 }
 
 impl TenantAccess {
@@ -94,6 +100,7 @@ impl TenantAccess {
                 graph_gate: gate(config.budgets.graph_per_minute),
                 hunting_gate: gate(config.budgets.hunting_per_minute),
                 activity_gate: gate(config.budgets.activity_per_minute),
+                hunting_client: client.patient(HUNTING_HEADER, HUNTING_TOTAL),
                 client,
                 config: config.clone(),
             }),
@@ -203,11 +210,18 @@ impl TenantAccess {
             })?),
             None => None,
         };
-        let answer = self.shared.client.send(request).await;
+        let answer = self.client(workload).send(request).await;
         if let Some(pass) = pass {
             pass.settle(&answer);
         }
         answer
+    }
+
+    fn client(&self, workload: Workload) -> &HttpClient {
+        match workload {
+            Workload::Hunting => &self.shared.hunting_client,
+            Workload::Graph | Workload::Activity | Workload::Storage => &self.shared.client,
+        }
     }
 
     fn gate(&self, workload: Workload) -> Option<&Gate> {

@@ -69,6 +69,7 @@ pub fn source(
     let kind = match keys.word("type", &source::TYPES) {
         Some("event_hubs") => keys.own(&own).map(SourceKind::EventHubs),
         Some("file") => keys.own(&own).map(SourceKind::File),
+        Some("hunting") => keys.own(&own).map(SourceKind::Hunting),
         _ => None,
     };
     let usual = kind.as_ref().map_or(0, SourceKind::normal_lag_seconds);

@@ -272,6 +272,7 @@ fn the_reference_names_every_key() {
     names_all::<crate::cloud::tenant::TenantConfig>("\n[tenant.contoso]");
     names_all::<crate::source::EventHubsConfig>("type = \"event_hubs\"");
     names_all::<crate::source::FileSourceConfig>("\n[source.exports]");
+    names_all::<crate::source::HuntingConfig>("type = \"hunting\"");
     names_all::<crate::sink::FileConfig>("\n[sink.files]");
     names_all::<crate::pipeline::Filter>("\n[sink.files]");
     names_all::<crate::journal::OnFull>("\n[sink.files]");

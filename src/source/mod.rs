@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 pub use self::event_hubs::{EventHubs, EventHubsConfig};
 pub use self::file::{FileSource, FileSourceConfig};
+pub use self::hunting::{Hunting, HuntingConfig};
 use crate::cloud::tenant::TenantAccess;
 use crate::journal::Clock;
 use crate::pipeline::{AdapterError, Source};
@@ -20,10 +21,12 @@ pub enum SourceKind {
     EventHubs(EventHubsConfig),
     /// Files and folders.
     File(FileSourceConfig),
+    /// Advanced hunting through Graph.
+    Hunting(HuntingConfig),
 }
 
 /// The words of `type` in `[source.<name>]`.
-pub const TYPES: [&str; 2] = ["event_hubs", "file"];
+pub const TYPES: [&str; 3] = ["event_hubs", "file", "hunting"];
 
 impl SourceKind {
     /// How late a record normally arrives, in seconds: what is later counts as `late`.
@@ -33,6 +36,7 @@ impl SourceKind {
             Self::EventHubs(_) => 30 * 60,
             // Exports are of any age.
             Self::File(_) => 24 * 60 * 60,
+            Self::Hunting(_) => 90 * 60,
         }
     }
 }
@@ -57,6 +61,10 @@ pub fn build(name: &str, kind: SourceKind, tools: &Tools) -> Result<Box<dyn Sour
         }
         SourceKind::File(config) => {
             Box::new(FileSource::new(name, config, Arc::clone(&tools.clock))?)
+        }
+        SourceKind::Hunting(config) => {
+            let clock = Arc::clone(&tools.clock);
+            Box::new(Hunting::new(name, &config, tools.tenant.clone(), clock)?)
         }
     })
 }

@@ -239,8 +239,9 @@ impl HuntingClient {
     ///
     /// # Errors
     /// As [`HuntingClient::run`].
-    pub async fn now(&self, table: &Table) -> Result<Ticks, HuntingError> {
-        let answer = self.run(table, &query::clock_query(table), query::TIMESPAN).await?;
+    pub async fn now(&self, subject: &Subject) -> Result<Ticks, HuntingError> {
+        let table = &subject.table;
+        let answer = self.run(table, &query::clock_query(subject), query::TIMESPAN).await?;
         let engine = answer.table().first_mut().and_then(|row| row.time("Now"));
         match (engine, answer.date) {
             (Some(engine), Some(date)) => Ok(engine.min(date)),

@@ -188,10 +188,10 @@ pub fn ingestion_query(table: &Table) -> String {
     format!("{}\n| take 1\n| project IngestionTime = ingestion_time()", entity(table.name()))
 }
 
-/// Asks the far end's own time, by way of a table that exists. Column `Now`.
+/// Asks the far end's own time, by way of something that can be asked. Column `Now`.
 #[must_use]
-pub fn clock_query(table: &Table) -> String {
-    format!("{}\n| take 1\n| count\n| project Now = now()", entity(table.name()))
+pub fn clock_query(subject: &Subject) -> String {
+    format!("{}\n| take 1\n| count\n| project Now = now()", subject.rows)
 }
 
 const fn guard_days(table: &Table) -> i64 {

@@ -83,8 +83,8 @@ impl HuntingError {
     #[must_use]
     pub fn failure(&self) -> Failure {
         match self.trouble {
-            Trouble::Retry => match &self.cause {
-                Some(HttpError::Status { retry_after, .. }) => Failure::Retry(*retry_after),
+            Trouble::Retry => match self.cause.as_ref().map(HttpError::failure) {
+                Some(Failure::Retry(after)) => Failure::Retry(after),
                 _ => Failure::Retry(None),
             },
             Trouble::Quota(after) => Failure::Retry(after),
