@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::exit::Exit;
 use crate::cloud::tenant::TenantAccess;
 use crate::config::{Config, SinkConfig, SourceConfig, Tenant};
+use crate::domain::Ticks;
 use crate::journal::{Clock, Embedded, Journal};
 use crate::normalize;
 use crate::pipeline::deliver::SinkSettings;
@@ -54,6 +55,18 @@ impl Accesses {
         made.retain(|_, other| other.tenant_id() != access.tenant_id());
         made.insert(tenant.canonical.clone(), access.clone());
         Ok(access)
+    }
+
+    /// When the tenants' credentials expire, where that is known. It may read files.
+    #[must_use]
+    pub fn credentials_expire(&self) -> Vec<(Arc<str>, Ticks)> {
+        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let accesses: Vec<TenantAccess> = made.values().cloned().collect();
+        drop(made);
+        let expires = |access: TenantAccess| {
+            Some((Arc::clone(access.tenant_id()), access.credential_expires()?))
+        };
+        accesses.into_iter().filter_map(expires).collect()
     }
 }
 

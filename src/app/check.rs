@@ -1,7 +1,9 @@
 //! `postern check`: looks at everything that has to be right before `run` can be, and says what to do about
 //! what is not. It changes nothing and fetches nothing; `--send-test` is the one exception, in `send_test.rs`.
 
-use std::fmt;
+mod finding;
+mod tenant;
+
 use std::fs::{File, OpenOptions, TryLockError};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -18,6 +20,8 @@ use crate::config::{Config, SinkKind, SourceConfig, SourceKind};
 use crate::journal::{Clock, Embedded, Journal, JournalConfig, SystemClock};
 use crate::pipeline::{AdapterError, chain};
 use crate::ticket::FarEndConfig;
+pub(super) use finding::List;
+use finding::Mark;
 
 /// What one probe may take. A broker that does not answer at all is given up by the adapters before that.
 const PROBE: Duration = Duration::from_secs(30);
@@ -26,88 +30,6 @@ const CONNECT: Duration = Duration::from_secs(3);
 /// Variables that other programs take a proxy from.
 const PROXIES: [&str; 6] =
     ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
-
-/// How one thing is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mark {
-    Good,
-    Advice,
-    Bad,
-}
-
-/// One line of the list.
-#[derive(Debug)]
-struct Finding {
-    mark: Mark,
-    /// What was looked at.
-    what: String,
-    /// What was seen.
-    seen: String,
-    /// What to do.
-    todo: Option<String>,
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mark = match self.mark {
-            Mark::Good => '✓',
-            Mark::Advice => '!',
-            Mark::Bad => '✗',
-        };
-        write!(f, "{mark} {}: {}", self.what, self.seen)?;
-        match &self.todo {
-            Some(todo) => write!(f, "\n    → {todo}"),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Prints findings as they are made and remembers the worst.
-#[derive(Debug, Default)]
-pub(super) struct List {
-    bad: usize,
-    advice: usize,
-}
-
-impl List {
-    fn add(
-        &mut self,
-        mark: Mark,
-        what: impl Into<String>,
-        seen: impl Into<String>,
-        todo: Option<String>,
-    ) {
-        match mark {
-            Mark::Good => {}
-            Mark::Advice => self.advice += 1,
-            Mark::Bad => self.bad += 1,
-        }
-        let finding = Finding { mark, what: what.into(), seen: seen.into(), todo };
-        println!("{finding}");
-    }
-
-    pub(super) fn good(&mut self, what: impl Into<String>, seen: impl Into<String>) {
-        self.add(Mark::Good, what, seen, None);
-    }
-
-    pub(super) fn advice(
-        &mut self,
-        what: impl Into<String>,
-        seen: impl Into<String>,
-        todo: impl Into<String>,
-    ) {
-        self.add(Mark::Advice, what, seen, Some(todo.into()));
-    }
-
-    pub(super) fn bad(
-        &mut self,
-        what: impl Into<String>,
-        seen: impl Into<String>,
-        todo: impl Into<String>,
-    ) {
-        self.add(Mark::Bad, what, seen, Some(todo.into()));
-    }
-}
 
 /// Checks the configuration in `files` and everything that it names.
 #[must_use]
@@ -150,6 +72,7 @@ async fn look(config: &Config, send: bool, list: &mut List) {
     proxies(config, list);
     match scratch() {
         Ok(scratch) => {
+            tenant::all(config, &scratch.surroundings, list).await;
             parts(config, &scratch.surroundings, list).await;
             if send {
                 send_test::run(config, &scratch.surroundings, list).await;
@@ -291,7 +214,12 @@ async fn parts(config: &Config, surroundings: &Surroundings, list: &mut List) {
             Ok(mut adapter) => match probe(adapter.probe()).await {
                 Ok(proven) => list.good(what, proven),
                 Err(trouble) => {
-                    let todo = blocked(source).await.unwrap_or_else(|| trouble.todo());
+                    let todo = match blocked(source).await {
+                        Some(todo) => todo,
+                        None => {
+                            tenant::permission(source, &trouble).unwrap_or_else(|| trouble.todo())
+                        }
+                    };
                     list.bad(what, trouble.seen(), todo);
                 }
             },
@@ -356,7 +284,11 @@ async fn probe(
 async fn blocked(source: &SourceConfig) -> Option<String> {
     let SourceKind::EventHubs(config) = &source.kind else { return None };
     let client = config.access().client_config().ok()?;
-    let brokers = client.get("bootstrap.servers")?.to_owned();
+    closed(client.get("bootstrap.servers")?).await
+}
+
+/// Why none of `brokers` can be connected to, unless one can.
+async fn closed(brokers: &str) -> Option<String> {
     for broker in brokers.split(',').map(str::trim) {
         match timeout(CONNECT, TcpStream::connect(broker)).await {
             Ok(Ok(_)) => return None,
@@ -367,7 +299,9 @@ async fn blocked(source: &SourceConfig) -> Option<String> {
             Err(_) => {}
         }
     }
-    Some(format!("no TCP connection to {brokers}: outbound port 9093 (Kafka) is probably blocked"))
+    Some(format!(
+        "no TCP connection to {brokers}: outbound port 9093 (Kafka) is probably blocked; open it, or use a `storage` source, which needs only HTTPS (443)"
+    ))
 }
 
 /// A journal of its own in a temporary directory, since the real one is not to be touched (and may be in use).
@@ -392,5 +326,31 @@ fn scratch() -> Result<Scratch, String> {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A listener whose queue is full drops what comes, as a firewall does.
+    #[tokio::test]
+    async fn a_port_that_drops_is_called_blocked_and_one_that_refuses_is_not() {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let full = socket.listen(1).unwrap();
+        let place = full.local_addr().unwrap();
+        let mut held = Vec::new();
+        while let Ok(Ok(stream)) =
+            timeout(Duration::from_millis(300), TcpStream::connect(place)).await
+        {
+            held.push(stream);
+            assert!(held.len() < 50, "the queue is never full");
+        }
+        let todo = closed(&place.to_string()).await.unwrap();
+        insta::assert_snapshot!(todo.replace(&place.to_string(), "hubs.example:9093"));
+        drop(full);
+        let todo = closed(&place.to_string()).await.unwrap();
+        assert!(todo.contains("nothing listens"), "{todo}");
     }
 }

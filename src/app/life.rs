@@ -124,6 +124,7 @@ impl Daemon {
             metrics: Arc::clone(&metrics),
             status: status.clone(),
             journal: Arc::clone(&journal),
+            accesses: surroundings.accesses.clone(),
             dropped: logging.map(Logging::dropped),
         };
         let mut daemon = Self {

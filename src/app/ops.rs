@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing_appender::non_blocking::ErrorCounter;
 
+use super::build::Accesses;
 use crate::journal::Journal;
 use crate::pipeline::metrics::Metrics;
 use crate::pipeline::status::{Parts, State, StatusBoard, ready};
@@ -57,6 +58,8 @@ pub struct Shown {
     pub status: StatusBoard,
     /// For the journal's figures, taken when somebody looks.
     pub journal: Arc<dyn Journal>,
+    /// The tenants, for when their credentials expire.
+    pub accesses: Accesses,
     /// Log lines that were dropped, where there is a log.
     pub dropped: Option<ErrorCounter>,
 }
@@ -143,6 +146,10 @@ async fn metrics(Shared(shown): Shared<Shown>) -> Response {
     let metrics = &shown.metrics;
     metrics.show_journal(&shown.journal.stat());
     metrics.process_ready.set(i64::from(ready(&shown.status.watch().borrow())));
+    metrics.credential_expires.reset();
+    for (tenant, expires) in shown.accesses.credentials_expire() {
+        metrics.credential_expires.with_label_values(&[&*tenant]).set(expires.as_seconds());
+    }
     if let Some(dropped) = &shown.dropped {
         let lines = u64::try_from(dropped.dropped_lines()).unwrap_or(u64::MAX);
         let known = metrics.log_lines_dropped.get();

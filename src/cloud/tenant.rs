@@ -4,20 +4,28 @@
 mod cloud;
 mod config;
 mod gate;
+mod need;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use azure_core::Uuid;
+use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
+use azure_core::error::{Error as SdkError, ErrorKind};
 use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 
 pub use self::cloud::Cloud;
-pub use self::config::{Budgets, Credential, Endpoints, TenantConfig};
+pub use self::config::{
+    Budgets, Credential, Day, Endpoints, ManagedIdentity, Scopes, TenantConfig,
+};
 use self::gate::Gate;
+pub use self::need::Need;
 use super::http::{Answer, HttpClient, HttpError, configured_url, place_of, sensitive};
-use crate::domain::Failure;
+use super::identity::{Identity, NoToken, Token};
+use crate::domain::{Failure, Ticks};
 use crate::journal::Clock;
 use crate::pipeline::AdapterError;
 
@@ -74,6 +82,7 @@ struct Shared {
     graph_gate: Gate,
     hunting_gate: Gate,
     activity_gate: Gate,
+    identity: Identity,
     client: HttpClient,
     hunting_client: HttpClient,
 }
@@ -101,6 +110,7 @@ impl TenantAccess {
                 hunting_gate: gate(config.budgets.hunting_per_minute),
                 activity_gate: gate(config.budgets.activity_per_minute),
                 hunting_client: client.patient(HUNTING_HEADER, HUNTING_TOTAL),
+                identity: Identity::new(config, &client, clock)?,
                 client,
                 config: config.clone(),
             }),
@@ -171,12 +181,58 @@ impl TenantAccess {
         if !same_place(&ask.url, home) {
             return Err(unbuilt(format!("{} is another place", place_of(&ask.url))));
         }
-        let token = self.token().map_err(|detail| HttpError::NoToken {
-            place: place_of(home),
-            detail,
-            failure: Failure::Hold,
-        })?;
-        self.attempt(workload, &ask, &token).await
+        let scope = self.scope(workload);
+        let identity = &self.shared.identity;
+        let no_token = |error: NoToken| error.for_request(place_of(home));
+        let token = identity.token(&scope).await.map_err(no_token)?;
+        let answer = self.attempt(workload, &ask, &token.text).await;
+        match answer.as_ref().err().filter(|error| !error.throttled()).and_then(HttpError::status) {
+            Some(401) if identity.refused(&scope, &token.text) => {
+                let token = identity.token(&scope).await.map_err(no_token)?;
+                self.attempt(workload, &ask, &token.text).await
+            }
+            Some(403) => {
+                identity.doubted(&scope);
+                answer
+            }
+            _ => answer,
+        }
+    }
+
+    /// Asks the address of `workload` for anything at all, without a token: whether it can be reached, and what
+    /// time it is there.
+    ///
+    /// # Errors
+    /// If there is no answer.
+    pub async fn look(&self, workload: Workload) -> Result<Option<Ticks>, HttpError> {
+        let request = self.shared.client.request(Method::GET, self.endpoint(workload));
+        Ok(self.shared.client.any_answer(request).await?.date)
+    }
+
+    /// What tokens for `workload` are asked for.
+    #[must_use]
+    pub fn scope(&self, workload: Workload) -> String {
+        let scopes = &self.shared.config.scopes;
+        let own = match workload {
+            Workload::Graph | Workload::Hunting => &scopes.graph,
+            Workload::Activity => &scopes.activity,
+            Workload::Storage => &scopes.storage,
+        };
+        own.clone().unwrap_or_else(|| self.shared.config.cloud.scope(workload))
+    }
+
+    /// A token for any scope (`<resource>/.default`), for libraries that send requests themselves.
+    ///
+    /// # Errors
+    /// Why there is none, and what to do about it.
+    pub async fn token_for(&self, scope: &str) -> Result<Token, NoToken> {
+        self.shared.identity.token(scope).await
+    }
+
+    /// When the tenant's credential expires, as far as that is known. It may read a file.
+    #[must_use]
+    pub fn credential_expires(&self) -> Option<Ticks> {
+        self.shared.identity.expires()
     }
 
     /// One attempt, through the workload's gate.
@@ -233,12 +289,23 @@ impl TenantAccess {
             Workload::Storage => None,
         }
     }
+}
 
-    fn token(&self) -> Result<SecretString, String> {
-        match &self.shared.config.credential {
-            Some(Credential::Token(secret)) => secret.read().map_err(|error| error.to_string()),
-            None => Err("the tenant has no credential".to_owned()),
-        }
+/// The tenant as the Azure SDK's clients want it.
+#[async_trait]
+impl TokenCredential for TenantAccess {
+    async fn get_token(
+        &self,
+        scopes: &[&str],
+        _: Option<TokenRequestOptions<'_>>,
+    ) -> azure_core::Result<AccessToken> {
+        let refused = |why: String| SdkError::with_message(ErrorKind::Credential, why);
+        let [scope] = scopes else {
+            return Err(refused(format!("expected one scope, got {}", scopes.len())));
+        };
+        let token = self.token_for(scope).await.map_err(|error| refused(error.to_string()))?;
+        let ends = std::time::SystemTime::now() + token.lives;
+        Ok(AccessToken::new(token.text.expose_secret().to_owned(), ends.into()))
     }
 }
 

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::Tenant;
 use super::error::{ConfigError, did_you_mean};
 use super::node::Node;
+use crate::cloud::tenant::Need;
 use crate::domain::{Tag, Ticks, tag::USER_PREFIX};
 use crate::journal::{OnFull, ReaderStart};
 use crate::pipeline::Filter;
@@ -72,6 +73,11 @@ pub fn source(
         Some("hunting") => keys.own(&own).map(SourceKind::Hunting),
         _ => None,
     };
+    if let (Some(kind), Some(tenant)) = (&kind, &tenant) {
+        // The cloud does not have it: better said now than by an address that leads nowhere.
+        let lacking = |need: &Need| tenant.config.lacks(need.workload);
+        keys.errors.extend(kind.needs().iter().find_map(lacking).map(|why| node.error(why)));
+    }
     let usual = kind.as_ref().map_or(0, SourceKind::normal_lag_seconds);
     let lag = keys.or("normal_lag_seconds", usual);
     match (keys.done(), kind, tenant) {

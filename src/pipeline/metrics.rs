@@ -53,6 +53,7 @@ pub struct Metrics {
     pub log_lines_dropped: IntCounter,
     pub process_task_panics: IntCounter,
     pub process_ready: IntGauge,
+    pub credential_expires: IntGaugeVec,
 }
 
 /// The words of the `failure` label.
@@ -253,6 +254,12 @@ impl Metrics {
                 "Tasks that panicked.",
             )?,
             process_ready: gauge(r, "postern_process_ready", "1 while /ready answers 200.")?,
+            credential_expires: gauges(
+                r,
+                "postern_credential_expires_timestamp_seconds",
+                "When a tenant's certificate or client secret expires (Unix time), where that is known.",
+                &["tenant"],
+            )?,
             registry,
         };
         register(&metrics.registry, {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub use self::event_hubs::{EventHubs, EventHubsConfig};
 pub use self::file::{FileSource, FileSourceConfig};
 pub use self::hunting::{Hunting, HuntingConfig};
-use crate::cloud::tenant::TenantAccess;
+use crate::cloud::tenant::{Need, TenantAccess};
 use crate::journal::Clock;
 use crate::pipeline::{AdapterError, Source};
 
@@ -37,6 +37,17 @@ impl SourceKind {
             // Exports are of any age.
             Self::File(_) => 24 * 60 * 60,
             Self::Hunting(_) => 90 * 60,
+        }
+    }
+}
+
+impl SourceKind {
+    /// What it needs from its tenant's APIs: the token's scope, and the permissions in it.
+    #[must_use]
+    pub const fn needs(&self) -> &'static [Need] {
+        match self {
+            Self::EventHubs(_) | Self::File(_) => &[],
+            Self::Hunting(_) => &[Need::HUNTING],
         }
     }
 }

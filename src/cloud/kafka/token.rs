@@ -45,12 +45,15 @@ impl TokenProvider for FixedToken {
     }
 }
 
+/// What a token says about itself. Nobody here has checked its signature: for advice, names and times only.
 #[derive(Deserialize)]
-struct Claims {
+pub(in crate::cloud) struct Claims {
     #[serde(deserialize_with = "whole_seconds", default)]
-    exp: Option<i64>,
-    oid: Option<String>,
-    sub: Option<String>,
+    pub(in crate::cloud) exp: Option<i64>,
+    pub(in crate::cloud) oid: Option<String>,
+    pub(in crate::cloud) sub: Option<String>,
+    #[serde(default)]
+    pub(in crate::cloud) roles: Vec<String>,
 }
 
 /// `exp` may be written as a whole number or as a decimal.
@@ -64,7 +67,7 @@ fn whole_seconds<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<i64
 }
 
 /// The middle part of a JWT. Its signature is the broker's business.
-fn claims(token: &str) -> Result<Claims, String> {
+pub(in crate::cloud) fn claims(token: &str) -> Result<Claims, String> {
     let middle = token.split('.').nth(1).ok_or("the token is not a JWT (three parts with dots)")?;
     let bytes = base64url(middle).ok_or("the token's claims are not base64url")?;
     serde_json::from_slice(&bytes)
@@ -72,7 +75,7 @@ fn claims(token: &str) -> Result<Claims, String> {
 }
 
 /// Unpadded base64 with `-` and `_`.
-fn base64url(text: &str) -> Option<Vec<u8>> {
+pub(in crate::cloud) fn base64url(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len() * 3 / 4);
     let (mut bits, mut count) = (0_u32, 0);
     for letter in text.trim_end_matches('=').bytes() {

@@ -102,6 +102,17 @@ impl Cloud {
         }
     }
 
+    /// What tokens for `workload` are asked for. Hunting and incidents share one.
+    #[must_use]
+    pub fn scope(self, workload: Workload) -> String {
+        let resource = match workload {
+            Workload::Graph | Workload::Hunting => self.graph(),
+            Workload::Activity => self.activity(),
+            Workload::Storage => "https://storage.azure.com",
+        };
+        format!("{resource}/.default")
+    }
+
     /// Why this cloud cannot be asked for `workload`, if it cannot.
     #[must_use]
     pub const fn lacks(self, workload: Workload) -> Option<&'static str> {

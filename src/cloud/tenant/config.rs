@@ -1,11 +1,14 @@
 //! `[tenant.<name>]`: one tenant as configured. Meaning and defaults of its keys; nothing is built here.
 
+use std::path::PathBuf;
+
 use serde::Deserialize;
 
 use super::Workload;
 use super::cloud::Cloud;
 use crate::cloud::http::HttpConfig;
 use crate::cloud::secret::Secret;
+use crate::domain::Ticks;
 
 /// `[tenant.<name>]`: one Entra tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -19,9 +22,15 @@ pub struct TenantConfig {
     pub cloud: Cloud,
     /// Who Postern is to this tenant. Needed by every source but `event_hubs` and `file`.
     pub credential: Option<Credential>,
+    /// The day on which the client secret expires, as the portal shows it (`2027-03-31`): Entra does not tell
+    /// programs. For the metric and `check`; a certificate says it itself.
+    pub secret_expires: Option<Day>,
     /// Addresses that differ from the cloud's own.
     #[serde(default)]
     pub endpoints: Endpoints,
+    /// What tokens are asked for, where that differs from the cloud's own.
+    #[serde(default)]
+    pub scopes: Scopes,
     /// How much of the tenant's quota may be used.
     #[serde(default)]
     pub budgets: Budgets,
@@ -34,18 +43,87 @@ pub struct TenantConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Credential {
+    /// An application with a client secret.
+    ClientSecret {
+        /// The Application (client) ID.
+        client_id: String,
+        /// The secret's Value (not its ID).
+        secret: Secret,
+    },
+    /// An application with a certificate, which signs an assertion (PS256).
+    Certificate {
+        /// The Application (client) ID.
+        client_id: String,
+        /// PEM with certificate and RSA key, or PKCS#12 (`.pfx`, `.p12`).
+        file: PathBuf,
+        /// The password of the PKCS#12 file.
+        password: Option<Secret>,
+    },
+    /// A Kubernetes service account that is federated with an application.
+    WorkloadIdentity {
+        /// The application's Client ID. By default the variable `AZURE_CLIENT_ID`, which the webhook sets.
+        client_id: Option<String>,
+        /// The service account's token. By default the file that `AZURE_FEDERATED_TOKEN_FILE` names.
+        token_file: Option<PathBuf>,
+    },
+    /// The managed identity of the machine or App Service that Postern runs on.
+    ManagedIdentity(ManagedIdentity),
     /// A bearer token that something else keeps fresh. Read at each request.
     Token(Secret),
+}
+
+/// Which managed identity: the system's own if nothing is set, else the user-assigned one, named in one of three
+/// ways.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ManagedIdentity {
+    /// By its Client ID.
+    pub client_id: Option<String>,
+    /// By its Object (principal) ID.
+    pub object_id: Option<String>,
+    /// By its Azure resource ID.
+    pub resource_id: Option<String>,
+}
+
+/// A day, as midnight UTC at its beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Day(pub Ticks);
+
+impl TryFrom<String> for Day {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let day = text.len() == 10;
+        let time = day.then(|| Ticks::parse(&format!("{text}T00:00:00Z"))).flatten();
+        time.map(Self).ok_or_else(|| "expected a day like 2027-03-31".to_owned())
+    }
 }
 
 /// Addresses that differ from the cloud's own, each scheme, host and port.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Endpoints {
+    /// Where tokens come from.
+    pub authority: Option<String>,
     /// Graph, without `/v1.0`.
     pub graph: Option<String>,
     /// The Management Activity API, without `/api`.
     pub activity: Option<String>,
+    /// The Defender portal, for links.
+    pub portal: Option<String>,
+}
+
+/// What tokens are asked for, where that differs from the cloud's own (`<resource>/.default`).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Scopes {
+    /// For Graph, hunting included.
+    pub graph: Option<String>,
+    /// For the Management Activity API.
+    pub activity: Option<String>,
+    /// For Blob storage.
+    pub storage: Option<String>,
 }
 
 /// Most requests in any 60 seconds, per API. The defaults leave a part of Microsoft's limits to others that use

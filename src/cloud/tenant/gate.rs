@@ -416,13 +416,13 @@ mod tests {
         let late: Vec<Duration> = sent.windows(2).map(|pair| pair[1] - pair[0]).skip(14).collect();
         assert!(late.iter().all(|gap| *gap >= Duration::from_secs(60)), "{late:?}");
         let recovered = clock.monotonic();
-        let back = loop {
+        let pass = loop {
             match gate.enter().await {
-                Ok(pass) => break pass.settle(&Ok(())),
+                Ok(pass) => break pass,
                 Err(not_now) => tokio::time::sleep(not_now.after).await,
             }
         };
-        let () = back;
+        pass.settle(&Ok(()));
         assert!(clock.monotonic() - recovered <= Duration::from_secs(120));
         gate.enter().await.unwrap().settle(&Ok(()));
         gate.enter().await.unwrap().settle(&Ok(()));
