@@ -213,8 +213,7 @@ fn what_is_not_built_is_refused_with_what_there_is() {
     for (arguments, there_is) in [
         (["--format", "ecs"], "native, ocsf"),
         (["--format", "leef"], "native, ocsf"),
-        (["--from", "csv"], "auto, streaming, storage"),
-        (["--from", "pigeon"], "auto, streaming, storage"),
+        (["--from", "pigeon"], "auto, streaming, storage, hunting, graph, activity, csv"),
     ] {
         let ended = tag(&arguments, b"");
         assert_eq!(ended.code, 2, "{arguments:?}");
@@ -272,6 +271,127 @@ fn memory_stays_flat_through_one_endless_line() {
     assert!(errors.starts_with("20000 records, 20000 events, 0 rejected"), "{errors}");
     assert!(child.wait().unwrap().success());
     assert!(kilobytes.parse::<u64>().unwrap() < 60_000, "100 MB of input took {peak}");
+}
+
+/// The worked examples as hunting answers them, in either casing, and as the portal exports them.
+fn as_exported() -> [(&'static str, &'static str, String); 3] {
+    let rows: Vec<Value> = examples().into_iter().map(|(_, row, _)| row).collect();
+    let schema =
+        |key: &str| json!([{key: "Timestamp"}, {key: "OrgLevelAction"}, {key: "NetworkMessageId"}]);
+    let answer = json!({"@odata.context": "x", "schema": schema("name"), "results": rows});
+    let older = json!({"Stats": {}, "Schema": schema("Name"), "Results": rows});
+    let mut names: Vec<&String> =
+        rows.iter().flat_map(|row| row.as_object().unwrap().keys()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
+    let mut csv = String::from("\u{feff}");
+    csv.push_str(&names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(","));
+    for row in &rows {
+        let fields = names.iter().map(|name| match row.get(*name) {
+            None | Some(Value::Null) => String::new(),
+            Some(Value::String(text)) => quoted(text),
+            Some(other) => quoted(&other.to_string()),
+        });
+        csv.push_str("\r\n");
+        csv.push_str(&fields.collect::<Vec<_>>().join(","));
+    }
+    [
+        ("hunting", "an answer on one line", answer.to_string()),
+        ("hunting", "an older answer on many lines", serde_json::to_string_pretty(&older).unwrap()),
+        ("csv", "an export", csv),
+    ]
+}
+
+#[test]
+fn hunting_answers_and_csv_exports_get_the_tags_and_the_ids_of_the_stream() {
+    let tenant = "9f4c1b1e-7a52-4c0e-8d55-0f1e2d3c4b5a";
+    let examples = examples();
+    let rows: String = examples.iter().map(|(_, row, _)| format!("{row}\n")).collect();
+    let expected = tag(&["--tenant", tenant, "--table", "EmailEvents"], rows.as_bytes());
+    for (from, form, input) in as_exported() {
+        for from in ["auto", from] {
+            let ended = tag(&["--from", from, "--tenant", tenant], input.as_bytes());
+            assert_eq!((ended.code, ended.lines.len()), (0, 47), "{form}: {}", ended.errors);
+            for (event, expected) in ended.lines.iter().zip(&expected.lines) {
+                // In a CSV nothing tells an `Original*` column that is not there from one that is empty.
+                if from == "csv" || form == "an export" {
+                    assert_eq!(event["kind"], "email");
+                    continue;
+                }
+                assert_eq!(event["id"], expected["id"], "{form} by --from {from}");
+                assert_eq!(event.get("tags"), expected.get("tags"), "{form} by --from {from}");
+            }
+            let agree =
+                ended.lines.iter().zip(&expected.lines).filter(|(a, b)| a["id"] == b["id"]).count();
+            assert_eq!(agree, 47, "{form}: ids");
+        }
+    }
+}
+
+#[test]
+fn pages_of_graph_and_blobs_of_the_audit_log_are_read_as_they_come() {
+    let records: Vec<Value> = include_str!("fixtures/activity_overrides.jsonl")
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let blob: Vec<Value> = records.iter().map(|example| example["in"].clone()).collect();
+    for (arguments, input) in [
+        (&[][..], json!(blob).to_string()),
+        (&["--from", "activity"][..], serde_json::to_string_pretty(&blob).unwrap()),
+        (&[][..], blob.iter().map(|record| format!("{record}\n")).collect()),
+    ] {
+        let ended = tag(arguments, input.as_bytes());
+        assert_eq!((ended.code, ended.lines.len()), (0, 9), "{}", ended.errors);
+        for (event, example) in ended.lines.iter().zip(&records) {
+            let tags = event.get("tags").cloned().unwrap_or_else(|| json!([]));
+            assert_eq!((&event["kind"], tags), (&json!("email.activity"), example["tags"].clone()));
+        }
+    }
+    let alert = json!({"id": "fa1", "title": "Phish delivered due to an ETR override", "serviceSource": "x",
+        "createdDateTime": "2026-08-20T09:14:30Z", "lastUpdateDateTime": "2026-08-20T09:16:01Z",
+        "evidence": [{"@odata.type": "#microsoft.graph.security.analyzedMessageEvidence", "deliveryLocation": "inbox"}]});
+    let incident = json!({"id": "4711", "displayName": "Phish delivered due to an ETR override involving one user",
+        "redirectIncidentId": null, "createdDateTime": "2026-08-20T09:14:31Z",
+        "lastUpdateDateTime": "2026-08-20T09:16:02Z", "alerts": [alert]});
+    let page =
+        json!({"@odata.context": "x/$metadata#security/incidents(alerts())", "value": [incident]});
+    for (arguments, input) in [
+        (&[][..], page.to_string()),
+        (&["--from", "graph"][..], serde_json::to_string_pretty(&page).unwrap()),
+        (&["--from", "auto"][..], json!([incident]).to_string()),
+    ] {
+        let ended = tag(arguments, input.as_bytes());
+        let kinds: Vec<&Value> = ended.lines.iter().map(|event| &event["kind"]).collect();
+        assert_eq!(kinds, ["incident", "alert"], "{}", ended.errors);
+        assert!(
+            ended
+                .lines
+                .iter()
+                .all(|it| it["tags"] == json!(["allowed.hc_phish", "override.allow"]))
+        );
+    }
+    let alerts = tag(&[], json!({"value": [alert]}).to_string().as_bytes());
+    assert_eq!((alerts.code, &alerts.lines[0]["kind"]), (0, &json!("alert")));
+    assert_eq!(alerts.lines[0]["table"], "alerts_v2");
+    let error = tag(&["--from", "graph"], br#"{"error":{"code":"UnknownError","message":""}}"#);
+    assert_eq!((error.code, error.lines.len()), (1, 0), "an error is no alert: {}", error.errors);
+}
+
+#[test]
+fn a_line_of_csv_that_does_not_fit_is_named_and_its_neighbours_live() {
+    let csv = "Timestamp,Subject,NetworkMessageId\n2026-08-20T09:11:04Z,\"two\nlines\",m-1\nshort\n,x,m-2\n";
+    let ended = tag(&["--table", "EmailEvents"], csv.as_bytes());
+    assert_eq!((ended.code, ended.lines.len()), (1, 2), "{}", ended.errors);
+    assert_eq!(ended.lines[0]["raw"]["Subject"], "two\nlines");
+    assert_eq!(
+        ended.lines[1]["raw"],
+        json!({"Timestamp": null, "Subject": "x", "NetworkMessageId": "m-2"})
+    );
+    assert!(ended.errors.contains("-:4: 1 fields where the header names 3"), "{}", ended.errors);
+    let none = tag(&["--from", "csv"], b",,\n1,2,3\n");
+    assert!(none.code == 1 && none.errors.contains("no CSV header"), "{}", none.errors);
+    assert_eq!(tag(&["--from", "csv"], b"").code, 0);
 }
 
 proptest! {

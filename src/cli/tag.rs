@@ -1,7 +1,9 @@
 //! `postern tag`: records from files or standard input, tagged, to standard output. A filter like `grep`:
 //! no configuration, no journal, nothing remembered between records.
 
+mod csv;
 mod documents;
+mod form;
 mod report;
 mod tagger;
 
@@ -18,6 +20,7 @@ use crate::domain::Table;
 use crate::render::Format;
 
 use documents::{Documents, Piece, Wider};
+use form::From;
 use tagger::Tagger;
 
 /// Output collected before it is written: large writes cost fewer system calls, and a reader at the end of
@@ -26,13 +29,17 @@ const WRITE: usize = 256 * 1024;
 
 /// Tag records: read them in the source's own format, write them as NDJSON with tags and reasons
 ///
-/// Reads Streaming API messages, bare rows, JSON arrays and pretty-printed JSON, in any mixture, from files
-/// or standard input. Every row counts as the first of its mail, and nothing is deduplicated. A summary goes
-/// to standard error. The exit code is 1 if any record was rejected.
+/// Reads Streaming API messages, Storage lines, answers to hunting queries, pages of Graph's incidents and
+/// alerts, blobs of the Management Activity API and bare rows, as JSON in any layout and mixture, and CSV exports,
+/// from files or standard input. The alerts inside an incident become events of their own. Every row
+/// counts as the first of its mail, and nothing is deduplicated. A summary goes to standard error. The exit code is
+/// 1 if any record was rejected.
 #[derive(Debug, clap::Args)]
 pub struct TagArgs {
-    /// What the records are: auto or streaming (Streaming API messages or records), storage (the same, one
-    /// record per line); both also take bare rows
+    /// What the records are: auto (whatever they look like), streaming (Streaming API messages or records, or
+    /// bare rows), storage (the same, one record per line), hunting (answers of runHuntingQuery or of the older
+    /// API, or bare rows), graph (incidents and alerts), activity (audit records), csv (an export of the portal,
+    /// with a header line)
     #[arg(long, value_name = "FORMAT", default_value = "auto", value_parser = from_of)]
     from: From,
 
@@ -44,7 +51,7 @@ pub struct TagArgs {
     #[arg(long)]
     explain: bool,
 
-    /// The table that bare rows are from; without it the columns tell
+    /// The table that bare rows, hunting results and CSV lines are from; without it the columns tell
     #[arg(long, value_name = "TABLE")]
     table: Option<String>,
 
@@ -57,24 +64,8 @@ pub struct TagArgs {
     files: Vec<PathBuf>,
 }
 
-/// What records may come in. Both values are read alike; the word only says what the user expects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum From {
-    Auto,
-    Streaming,
-    Storage,
-}
-
 fn from_of(text: &str) -> Result<From, String> {
-    match text {
-        "auto" => Ok(From::Auto),
-        "streaming" => Ok(From::Streaming),
-        "storage" => Ok(From::Storage),
-        "hunting" | "graph" | "activity" | "csv" => {
-            Err(format!("{text} is not built yet; there is: auto, streaming, storage"))
-        }
-        _ => Err("there is: auto, streaming, storage".to_owned()),
-    }
+    text.parse()
 }
 
 fn format_of(text: &str) -> Result<Format, String> {
@@ -109,18 +100,20 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 fn tag(arguments: &TagArgs, mut output: impl Write) -> anyhow::Result<Exit> {
     let table = arguments.table.as_deref().map(Table::from_name);
-    let mut tagger = Tagger::new(arguments.format, arguments.explain, table, &arguments.tenant);
+    let TagArgs { from, format, explain, tenant, .. } = arguments;
+    let mut tagger = Tagger::new(*format, *explain, *from, table, tenant);
     let standard_input = [PathBuf::from("-")];
     let files = if arguments.files.is_empty() { &standard_input } else { &*arguments.files };
     for path in files {
         if path.as_os_str() == "-" {
-            tag_one(&mut tagger, "-", io::stdin().lock(), &ProgressBar::hidden(), &mut output)?;
+            let input = io::stdin().lock();
+            tag_one(&mut tagger, *from, "-", input, &ProgressBar::hidden(), &mut output)?;
             continue;
         }
         let name = path.display().to_string();
         let (file, length) = open(path)?;
         let bar = progress(length);
-        tag_one(&mut tagger, &name, bar.wrap_read(file), &bar, &mut output)?;
+        tag_one(&mut tagger, *from, &name, bar.wrap_read(file), &bar, &mut output)?;
         bar.finish_and_clear();
     }
     let mut summary = String::new();
@@ -151,14 +144,34 @@ fn progress(length: u64) -> ProgressBar {
 
 fn tag_one(
     tagger: &mut Tagger,
+    from: From,
     name: &str,
     input: impl Read,
     bar: &ProgressBar,
     output: &mut impl Write,
 ) -> anyhow::Result<()> {
-    let mut documents = Documents::new(input);
     let read = || format!("cannot read {name}");
     tagger.begin_input(name);
+    if matches!(from, From::Auto | From::Csv) {
+        let (first_line, is_csv, input) = csv::open(input).with_context(read)?;
+        if is_csv || from == From::Csv {
+            let tell = |complaint: &str| bar.suspend(|| eprintln!("postern: {complaint}"));
+            return csv::tag(tagger, name, &first_line, input, output, &tell);
+        }
+        return tag_json(tagger, name, input, bar, output);
+    }
+    tag_json(tagger, name, input, bar, output)
+}
+
+fn tag_json(
+    tagger: &mut Tagger,
+    name: &str,
+    input: impl Read,
+    bar: &ProgressBar,
+    output: &mut impl Write,
+) -> anyhow::Result<()> {
+    let read = || format!("cannot read {name}");
+    let mut documents = Documents::new(input);
     while let Some(piece) = documents.next().with_context(read)? {
         match piece {
             Piece::Garbage { line, reason } => tagger.reject_line(line, reason),
@@ -176,12 +189,16 @@ fn tag_one(
             }
         }
         tagger.settle(|complaint| bar.suspend(|| eprintln!("postern: {complaint}")));
-        if tagger.output().len() >= WRITE {
-            output.write_all(tagger.output()).context("cannot write")?;
-            tagger.output().clear();
-        }
+        hand_on(tagger, output, WRITE)?;
     }
-    output.write_all(tagger.output()).context("cannot write")?;
-    tagger.output().clear();
+    hand_on(tagger, output, 0)
+}
+
+/// Writes what has been collected, once it is at least `enough` bytes.
+fn hand_on(tagger: &mut Tagger, output: &mut impl Write, enough: usize) -> anyhow::Result<()> {
+    if tagger.output().len() >= enough {
+        output.write_all(tagger.output()).context("cannot write")?;
+        tagger.output().clear();
+    }
     Ok(())
 }

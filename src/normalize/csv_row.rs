@@ -7,8 +7,8 @@
 //!
 //! # What becomes of a field
 //!
-//! A field without content is left out, which to everything that reads a row is the same as null. Columns that are known
-//! as numbers or booleans become such where the field is one, so that the row looks as it does over other ways; every
+//! A field without content is null: the column is there, as in an answer to a hunting query. Columns that are known as
+//! numbers or booleans become such where the field is one, so that the row looks as it does over other ways; every
 //! other field is text, also where it holds JSON. A time that the portal wrote in its American form becomes
 //! ISO 8601 and counts as UTC; **such a form has no fraction of a second, so the row has another id than over
 //! other ways** where the time has one.
@@ -125,9 +125,6 @@ impl Header {
         let mut out = vec![b'{'];
         for ((column, name), field) in self.columns.iter().zip(record) {
             let field = std::str::from_utf8(field).map_err(|_| CsvProblem::NotUtf8)?.trim();
-            if field.is_empty() {
-                continue;
-            }
             if out.len() > 1 {
                 out.push(b',');
             }
@@ -142,6 +139,7 @@ impl Header {
 
 fn value(shape: Option<Shape>, field: &str, out: &mut Vec<u8>) {
     match shape {
+        _ if field.is_empty() => out.extend_from_slice(b"null"),
         Some(Shape::Flag) if field.eq_ignore_ascii_case("true") || field == "1" => {
             out.extend_from_slice(b"true");
         }
@@ -253,7 +251,8 @@ mod tests {
                 })),
                 Ok(json!({
                     "Timestamp": "2026-08-20T21:11:04Z", "NetworkMessageId": "m-2",
-                    "AttachmentCount": "many", "IsFirstContact": false,
+                    "AttachmentCount": "many", "IsFirstContact": false, "Subject": null,
+                    "ConfidenceLevel": null, "Own thing": null,
                 })),
             ]
         );

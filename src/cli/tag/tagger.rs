@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use crate::domain::{Chunk, Event, Position, Raw, Shape, Table};
-use crate::normalize::{self, Context, Normalized, Row, guess};
+use crate::normalize::{self, Context, Normalized, Row};
 use crate::render::{Format, render_row};
 use crate::tagging;
 
 use super::documents::Document;
+use super::form::{self, From};
 use super::report::Counts;
 
 /// Complaints that are printed; further ones are only counted. Enough to see what is wrong with a file.
@@ -27,6 +28,7 @@ pub struct Tagger {
     context: Context,
     format: Format,
     explain: bool,
+    from: From,
     table: Option<Table>,
     name: Arc<str>,
     output: Vec<u8>,
@@ -39,7 +41,13 @@ pub struct Tagger {
 impl Tagger {
     /// A tagger that writes `format`, or plain words if `explain`.
     #[must_use]
-    pub fn new(format: Format, explain: bool, table: Option<Table>, tenant: &str) -> Self {
+    pub fn new(
+        format: Format,
+        explain: bool,
+        from: From,
+        table: Option<Table>,
+        tenant: &str,
+    ) -> Self {
         let context = Context {
             tenant: Arc::from(tenant.trim()),
             source: Arc::from("file"),
@@ -52,6 +60,7 @@ impl Tagger {
             context,
             format,
             explain,
+            from,
             table,
             name: Arc::from("-"),
             output: Vec::new(),
@@ -87,10 +96,22 @@ impl Tagger {
     /// Tags what is in `document`; false if any of it was rejected.
     pub fn document(&mut self, document: &Document<'_>) -> bool {
         self.before = Mark { output: self.output.len(), counts: self.counts.clone() };
+        let shape = form::shape_of(self.from, document.bytes, self.table.as_ref());
+        self.read(document, shape)
+    }
+
+    /// Tags a row that was made of a line of CSV; `guessed` is the table that its header tells.
+    pub fn row(&mut self, row: &[u8], line: u64, guessed: Option<&Table>) {
+        let table = self.table.as_ref().or(guessed).cloned();
+        let shape = Shape::Row(table.unwrap_or_else(|| Table::Other("".into())));
+        self.read(&Document { bytes: row, line }, shape);
+    }
+
+    fn read(&mut self, document: &Document<'_>, shape: Shape) -> bool {
         let rejected = self.counts.rejected;
         let chunk = Chunk {
             raw: Raw::new(document.bytes),
-            shape: self.shape(document.bytes),
+            shape,
             // A byte offset inside the document, from which the line is counted.
             position: Position::File { path: Arc::clone(&self.name), line: 0, offset: 0 },
             observed: None,
@@ -130,28 +151,6 @@ impl Tagger {
             }
         }
     }
-
-    /// An envelope says what it is; a bare row is of the table that was named, or that its columns tell.
-    fn shape(&self, bytes: &[u8]) -> Shape {
-        if is_envelope(bytes) {
-            return Shape::Streaming;
-        }
-        let Ok(row) = Row::parse(bytes) else { return Shape::Streaming };
-        if row.unknown().any(|(name, json)| is_envelope_member(name, json)) {
-            return Shape::Streaming;
-        }
-        Shape::Row(self.table.clone().unwrap_or_else(|| guess::table(&row)))
-    }
-}
-
-/// The two beginnings that the Streaming API writes, without looking further.
-fn is_envelope(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"{\"records\":[") || bytes.starts_with(b"{\"time\":\"")
-}
-
-fn is_envelope_member(name: &str, json: &str) -> bool {
-    (name.eq_ignore_ascii_case("records") && json.starts_with('['))
-        || (name.eq_ignore_ascii_case("properties") && json.starts_with('{'))
 }
 
 /// Lines of `bytes` before the place that a dead letter names (`path@offset`).
