@@ -308,3 +308,23 @@ fn a_later_layer_replaces_the_reference_to_a_secret_as_a_whole() {
     assert_eq!(key, "source.hubs.auth.connection_string");
     assert_eq!(*secret, postern::cloud::secret::Secret::Env("HUBS".to_owned()));
 }
+
+#[test]
+fn a_source_that_the_tenants_cloud_does_not_have_is_refused() {
+    let china = TENANT.replace("\nid", "\ncloud = \"china\"\nid");
+    let source = "[source.hunt]\ntype = \"hunting\"\n";
+    let refused = layers(&[("p.toml", &format!("{china}{source}"))], &[]).unwrap_err().to_string();
+    assert!(refused.contains("the cloud `china` has no Defender APIs"), "{refused}");
+    check(
+        &TENANT.replace("\nid", "\ncloud = \"moon\"\nid"),
+        "p.toml:2: tenant.contoso.cloud: found the text \"moon\", expected one of: commercial, gcc, gcc_high, dod, china",
+    );
+}
+
+#[test]
+fn the_day_on_which_a_secret_expires_is_a_day() {
+    let text = format!("{TENANT}secret_expires = \"next year\"\n");
+    let refused = layers(&[("p.toml", &text)], &[]).unwrap_err().to_string();
+    assert!(refused.contains("expected a day like 2027-03-31"), "{refused}");
+    layers(&[("p.toml", &text.replace("next year", "2027-03-31"))], &[]).unwrap();
+}

@@ -110,8 +110,6 @@ pub struct Endpoints {
     pub graph: Option<String>,
     /// The Management Activity API, without `/api`.
     pub activity: Option<String>,
-    /// The Defender portal, for links.
-    pub portal: Option<String>,
 }
 
 /// What tokens are asked for, where that differs from the cloud's own (`<resource>/.default`).
