@@ -71,6 +71,7 @@ pub fn source(
         Some("event_hubs") => keys.own(&own).map(SourceKind::EventHubs),
         Some("file") => keys.own(&own).map(SourceKind::File),
         Some("hunting") => keys.own(&own).map(SourceKind::Hunting),
+        Some("storage") => keys.own(&own).map(SourceKind::Storage),
         _ => None,
     };
     if let (Some(kind), Some(tenant)) = (&kind, &tenant) {

@@ -186,7 +186,8 @@ fn known<T: for<'de> Deserialize<'de>>() -> Vec<Vec<&'static str>> {
 }
 
 const REFERENCE: &str = include_str!("../../config/postern.toml");
-const EXAMPLES: [(&str, &str); 7] = [
+const EXAMPLES: [(&str, &str); 8] = [
+    ("storage.toml", include_str!("../../config/storage.toml")),
     ("exports.toml", include_str!("../../config/exports.toml")),
     ("files.toml", include_str!("../../config/files.toml")),
     ("kafka.toml", include_str!("../../config/kafka.toml")),
@@ -271,6 +272,7 @@ fn the_reference_names_every_key() {
     names_all::<crate::app::log::LogConfig>("\n[log]");
     names_all::<crate::cloud::tenant::TenantConfig>("\n[tenant.contoso]");
     names_all::<crate::source::EventHubsConfig>("type = \"event_hubs\"");
+    names_all::<crate::source::StorageConfig>("type = \"storage\"");
     names_all::<crate::source::FileSourceConfig>("\n[source.exports]");
     names_all::<crate::source::HuntingConfig>("type = \"hunting\"");
     names_all::<crate::sink::FileConfig>("\n[sink.files]");

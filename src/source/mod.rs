@@ -4,12 +4,14 @@
 pub mod event_hubs;
 pub mod file;
 pub mod hunting;
+pub mod storage;
 
 use std::sync::Arc;
 
 pub use self::event_hubs::{EventHubs, EventHubsConfig};
 pub use self::file::{FileSource, FileSourceConfig};
 pub use self::hunting::{Hunting, HuntingConfig};
+pub use self::storage::{Storage, StorageConfig};
 use crate::cloud::tenant::{Need, TenantAccess};
 use crate::journal::Clock;
 use crate::pipeline::{AdapterError, Source};
@@ -23,10 +25,12 @@ pub enum SourceKind {
     File(FileSourceConfig),
     /// Advanced hunting through Graph.
     Hunting(HuntingConfig),
+    /// The Streaming API over a storage account.
+    Storage(StorageConfig),
 }
 
 /// The words of `type` in `[source.<name>]`.
-pub const TYPES: [&str; 3] = ["event_hubs", "file", "hunting"];
+pub const TYPES: [&str; 4] = ["event_hubs", "file", "hunting", "storage"];
 
 impl SourceKind {
     /// How late a record normally arrives, in seconds: what is later counts as `late`.
@@ -37,6 +41,7 @@ impl SourceKind {
             // Exports are of any age.
             Self::File(_) => 24 * 60 * 60,
             Self::Hunting(_) => 90 * 60,
+            Self::Storage(_) => 12 * 60 * 60,
         }
     }
 }
@@ -46,7 +51,7 @@ impl SourceKind {
     #[must_use]
     pub const fn needs(&self) -> &'static [Need] {
         match self {
-            Self::EventHubs(_) | Self::File(_) => &[],
+            Self::EventHubs(_) | Self::File(_) | Self::Storage(_) => &[],
             Self::Hunting(_) => &[Need::HUNTING],
         }
     }
@@ -76,6 +81,9 @@ pub fn build(name: &str, kind: SourceKind, tools: &Tools) -> Result<Box<dyn Sour
         SourceKind::Hunting(config) => {
             let clock = Arc::clone(&tools.clock);
             Box::new(Hunting::new(name, &config, tools.tenant.clone(), clock)?)
+        }
+        SourceKind::Storage(config) => {
+            Box::new(Storage::new(name, config, &tools.tenant, Arc::clone(&tools.clock))?)
         }
     })
 }

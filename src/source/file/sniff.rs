@@ -62,7 +62,13 @@ pub(super) fn sniff(head: &[u8], all: bool, config: &FileSourceConfig) -> Sniffe
     }
     let all = all || head.len() >= HEAD;
     let begin = start(head);
-    let Some(first) = head.get(begin) else { return Sniffed::NotYet };
+    let Some(first) = head.get(begin) else {
+        if head.len() < HEAD {
+            return Sniffed::NotYet;
+        }
+        // Blanks as far as one looks: passed over as the lines that they are.
+        return Sniffed::Known(Format::Lines, Holds::Rows(Table::Other("".into())));
+    };
     let text = head.get(begin..).unwrap_or_default();
     let line = memchr::memchr(b'\n', text);
     let format = match (config.format, first) {

@@ -9,15 +9,17 @@ use async_trait::async_trait;
 use azure_core::error::{Error, ErrorKind};
 use azure_core::http::headers::Headers;
 use azure_core::http::request::Body;
-use azure_core::http::{AsyncRawResponse, ClientOptions, Request, RetryOptions, StatusCode, Transport};
+use azure_core::http::{
+    AsyncRawResponse, ClientOptions, Request, RetryOptions, StatusCode, Transport,
+};
 use azure_storage_blob::{BlobContainerClient, BlobContainerClientOptions};
 use reqwest::Url;
 use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{StorageAuth, StorageConfig, sas};
-use crate::cloud::http::{HttpClient, HttpError, configured_url, place_of};
-use crate::cloud::tenant::TenantAccess;
+use crate::cloud::http::{HttpClient, HttpError, configured_url, place_of, sensitive};
+use crate::cloud::tenant::{TenantAccess, Workload};
 use crate::domain::{Failure, Ticks};
 use crate::journal::Clock;
 use crate::pipeline::port::AdapterError;
@@ -25,6 +27,7 @@ use crate::pipeline::port::AdapterError;
 /// See the module.
 pub(super) struct Door {
     client: HttpClient,
+    tenant: TenantAccess,
     clock: Arc<dyn Clock>,
     auth: StorageAuth,
     /// The account's name, which signatures name.
@@ -67,7 +70,9 @@ impl Door {
         };
         let home = configured_url(&address).map_err(|why| wrong(format!("account: {why}")))?;
         if home.query().is_some() {
-            return Err(wrong("`account` has a query; a signature belongs to auth.sas_url".to_owned()));
+            return Err(wrong(
+                "`account` has a query; a signature belongs to auth.sas_url".to_owned(),
+            ));
         }
         // Emulators have the account in the path, the service in the host's name.
         let in_path = home.path_segments().and_then(|mut parts| parts.next()).unwrap_or_default();
@@ -76,11 +81,15 @@ impl Door {
         let client = HttpClient::new(tenant.config().http.clone(), Arc::clone(&clock))
             .map_err(|error| error.during("making the HTTP client"))?;
         let auth = config.auth.clone();
-        Ok(Self { client, clock, auth, account, home, state: Mutex::default() })
+        let tenant = tenant.clone();
+        Ok(Self { client, tenant, clock, auth, account, home, state: Mutex::default() })
     }
 
     /// The SDK's client for a container.
-    pub(super) fn container(door: &Arc<Self>, name: &str) -> Result<BlobContainerClient, AdapterError> {
+    pub(super) fn container(
+        door: &Arc<Self>,
+        name: &str,
+    ) -> Result<BlobContainerClient, AdapterError> {
         let mut url = door.home.clone();
         if let Ok(mut parts) = url.path_segments_mut() {
             parts.pop_if_empty().push(name);
@@ -122,11 +131,13 @@ impl Door {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).signature = None;
     }
 
-    fn signature(&self) -> Result<Arc<SecretString>, String> {
+    /// The query that shows who we are; `None` where a token does.
+    fn signature(&self) -> Result<Option<Arc<SecretString>>, String> {
         match &self.auth {
+            StorageAuth::Tenant => Ok(None),
             StorageAuth::SasUrl(secret) => {
                 let text = secret.read().map_err(|error| error.to_string())?;
-                sas::of_url(&text, &self.home).map(Arc::new)
+                sas::of_url(&text, &self.home).map(|signature| Some(Arc::new(signature)))
             }
             StorageAuth::AccountKey(secret) => {
                 let now = self.now();
@@ -134,13 +145,13 @@ impl Door {
                 if let Some((signature, until)) = &state.signature
                     && now < until.plus_seconds(-sas::RENEW_SECONDS)
                 {
-                    return Ok(Arc::clone(signature));
+                    return Ok(Some(Arc::clone(signature)));
                 }
                 let key = secret.read().map_err(|error| error.to_string())?;
                 let until = now.plus_seconds(sas::LASTS_SECONDS);
                 let signature = Arc::new(sas::of_key(&self.account, &key, until)?);
                 state.signature = Some((Arc::clone(&signature), until));
-                Ok(signature)
+                Ok(Some(signature))
             }
         }
     }
@@ -152,16 +163,32 @@ impl Door {
             return Err(unbuilt(format!("{} is another place", place_of(&url))));
         }
         let signature = self.signature().map_err(unbuilt)?;
-        let query = match url.query() {
-            Some(query) if !query.is_empty() => format!("{query}&{}", signature.expose_secret()),
-            _ => signature.expose_secret().to_owned(),
-        };
-        url.set_query(Some(&query));
+        if let Some(signature) = &signature {
+            let query = match url.query() {
+                Some(query) if !query.is_empty() => {
+                    format!("{query}&{}", signature.expose_secret())
+                }
+                _ => signature.expose_secret().to_owned(),
+            };
+            url.set_query(Some(&query));
+        }
         let method = reqwest::Method::from_bytes(request.method().as_ref().as_bytes())
             .map_err(|error| unbuilt(error.to_string()))?;
         let mut sent = self.client.request(method, &url);
         for (name, value) in request.headers().iter() {
             sent = sent.header(name.as_str(), value.as_str());
+        }
+        if signature.is_none() {
+            let scope = self.tenant.scope(Workload::Storage);
+            let token =
+                self.tenant.token_for(&scope).await.map_err(|error| HttpError::NoToken {
+                    place: self.place(),
+                    failure: error.failure,
+                    detail: error.to_string(),
+                })?;
+            let bearer = SecretString::from(format!("Bearer {}", token.text.expose_secret()));
+            let bearer = sensitive(&bearer).map_err(unbuilt)?;
+            sent = sent.header(reqwest::header::AUTHORIZATION, bearer);
         }
         // Offsets count the bytes as they are stored.
         sent = sent.header(reqwest::header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));

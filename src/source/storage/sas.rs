@@ -12,13 +12,16 @@ pub(super) const LASTS_SECONDS: i64 = 60 * 60;
 pub(super) const RENEW_SECONDS: i64 = 20 * 60;
 
 /// The query of a signature for listing and reading all blobs of `account` until `until`.
-pub(super) fn of_key(account: &str, key: &SecretString, until: Ticks) -> Result<SecretString, String> {
+pub(super) fn of_key(
+    account: &str,
+    key: &SecretString,
+    until: Ticks,
+) -> Result<SecretString, String> {
     let key = base64::decode(key.expose_secret().trim())
         .map_err(|_| "the account key is not base64".to_owned())?;
     let expiry = time_of(until);
     // account, permissions, services, resource types, start, expiry, addresses, protocols, version, scope
-    let text =
-        format!("{account}\nrl\nb\nco\n\n{expiry}\n\nhttps,http\n{VERSION}\n\n");
+    let text = format!("{account}\nrl\nb\nco\n\n{expiry}\n\nhttps,http\n{VERSION}\n\n");
     let signature = base64::encode(hmac_sha256::HMAC::mac(text.as_bytes(), &key));
     let mut query = url_form();
     for (name, value) in [
@@ -48,7 +51,11 @@ pub(super) fn of_url(text: &SecretString, home: &reqwest::Url) -> Result<SecretS
         text.trim_start_matches('?').to_owned()
     };
     let signed = query.split('&').any(|pair| pair.starts_with("sig="));
-    if signed { Ok(SecretString::from(query)) } else { Err("sas_url has no signature (sig=)".to_owned()) }
+    if signed {
+        Ok(SecretString::from(query))
+    } else {
+        Err("sas_url has no signature (sig=)".to_owned())
+    }
 }
 
 /// `2026-08-20T09:11:04Z`, without a fraction.
@@ -73,7 +80,8 @@ mod tests {
         let key = SecretString::from("c2VjcmV0".to_owned());
         let until = Ticks::parse("2026-08-20T09:11:04.5Z").unwrap();
         let query = of_key("contosologs", &key, until).unwrap();
-        let expected = "sv=2022-11-02&ss=b&srt=co&sp=rl&se=2026-08-20T09%3A11%3A04Z&spr=https%2Chttp&sig=";
+        let expected =
+            "sv=2022-11-02&ss=b&srt=co&sp=rl&se=2026-08-20T09%3A11%3A04Z&spr=https%2Chttp&sig=";
         assert!(query.expose_secret().starts_with(expected), "{}", query.expose_secret());
         assert!(query.expose_secret().ends_with("%3D"));
         assert!(of_key("contosologs", &SecretString::from("§".to_owned()), until).is_err());

@@ -23,7 +23,11 @@ pub(super) enum Refusal {
 pub(super) fn sort(error: azure_core::Error, tried: &str, place: &str) -> Refusal {
     let Some(http) = http_error(&error) else {
         // The SDK itself: an answer that it could not read.
-        return Refusal::Trouble(AdapterError::because(Failure::Retry(None), tried.to_owned(), error));
+        return Refusal::Trouble(AdapterError::because(
+            Failure::Retry(None),
+            tried.to_owned(),
+            error,
+        ));
     };
     let (status, code) = match http {
         HttpError::Status { status, body, .. } => (*status, code_of(body)),
@@ -41,10 +45,18 @@ pub(super) fn sort(error: azure_core::Error, tried: &str, place: &str) -> Refusa
             "the role Storage Blob Data Reader on the storage account is missing (Access control (IAM) > Add role \
              assignment); Owner and Contributor do not read blobs",
         ),
-        (403, "AuthorizationFailure" | "IpAuthorizationSourceNotAllowed" | "PublicAccessNotPermitted") => {
+        (
+            403,
+            "AuthorizationFailure" | "IpAuthorizationSourceNotAllowed" | "PublicAccessNotPermitted",
+        ) => {
             Some("the account's network rules do not let this machine in (Networking > Firewalls)")
         }
-        (403, "AuthorizationServiceMismatch" | "AuthorizationResourceTypeMismatch" | "AuthorizationProtocolMismatch") => {
+        (
+            403,
+            "AuthorizationServiceMismatch"
+            | "AuthorizationResourceTypeMismatch"
+            | "AuthorizationProtocolMismatch",
+        ) => {
             Some("the shared access signature must allow the blob service, containers and objects")
         }
         (403, "KeyBasedAuthenticationNotPermitted") => {

@@ -44,6 +44,8 @@ const LEAST_LOOKBACK_DAYS: u32 = 2;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum StorageAuth {
+    /// A token of the tenant's credential, which needs the role Storage Blob Data Reader on the account.
+    Tenant,
     /// A key of the account. From it Postern makes signatures for reading and listing that last an hour.
     AccountKey(Secret),
     /// A URL with a shared access signature (or its query alone) that allows reading and listing.
@@ -56,7 +58,7 @@ pub enum StorageAuth {
 pub struct StorageConfig {
     /// The account's name, or the address of its blobs (`https://<account>.blob.core.windows.net`).
     pub account: String,
-    /// How to log in: `{ account_key = SECRET }` or `{ sas_url = SECRET }`.
+    /// How to log in: `"tenant"`, `{ account_key = SECRET }` or `{ sas_url = SECRET }`.
     pub auth: StorageAuth,
     /// Tables to read, each a container. Default: the seven of mail and alerts.
     #[serde(default = "default_tables")]
@@ -130,7 +132,6 @@ pub struct Storage {
     config: StorageConfig,
     /// What blob names have before the date.
     prefix: String,
-    clock: Arc<dyn Clock>,
     door: Arc<Door>,
     containers: Vec<Container>,
     /// Whether the shelves are those of the cursors.
@@ -155,16 +156,20 @@ impl Storage {
     ) -> Result<Self, AdapterError> {
         let wrong = |message: &str| AdapterError::new(Failure::Hold, message);
         if config.lookback_days < LEAST_LOOKBACK_DAYS {
-            return Err(wrong("`lookback_days` must be at least 2: hours grow after they have passed"));
+            return Err(wrong(
+                "`lookback_days` must be at least 2: hours grow after they have passed",
+            ));
         }
         if config.poll_seconds == 0 || config.page_bytes == 0 || config.tables.is_empty() {
-            return Err(wrong("`poll_seconds` and `page_bytes` must be over 0, `tables` not empty"));
+            return Err(wrong(
+                "`poll_seconds` and `page_bytes` must be over 0, `tables` not empty",
+            ));
         }
         let prefix = match &config.prefix {
             Some(prefix) => prefix.clone(),
             None => format!("tenantId={}/", tenant.tenant_id()),
         };
-        let door = Arc::new(Door::new(&config, tenant, Arc::clone(&clock))?);
+        let door = Arc::new(Door::new(&config, tenant, clock)?);
         let mut containers: Vec<Container> = Vec::new();
         for table in &config.tables {
             let container: Arc<str> =
@@ -184,7 +189,6 @@ impl Storage {
             name: name.into(),
             config,
             prefix,
-            clock,
             door,
             containers,
             loaded: false,
@@ -243,7 +247,11 @@ impl Storage {
                 }
                 Ok(Reading::Gone(gap)) => page.gaps.push(gap),
                 Ok(Reading::Changed) => again = true,
-                Err(error) => self.troubles.push(error),
+                Err(error) => {
+                    // Should it be the signature: the next one is made of the key as it is then.
+                    self.door.forget_signature();
+                    self.troubles.push(error);
+                }
             }
         }
         page.cursors = self.cursors();
