@@ -11,6 +11,7 @@ pub mod render;
 pub mod tagging;
 // floor 2
 pub mod journal;
+pub mod ledger;
 pub mod pipeline;
 // floor 3
 pub mod cloud;

@@ -14,6 +14,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("tagging", 1),
     ("render", 1),
     ("journal", 2),
+    ("ledger", 2),
     ("pipeline", 2),
     ("cloud", 3),
     ("source", 3),

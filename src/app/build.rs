@@ -5,16 +5,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::exit::Exit;
-use crate::cloud::tenant::TenantAccess;
+use crate::cloud::tenant::{TenantAccess, Workload};
 use crate::config::{Config, SinkConfig, SourceConfig, Tenant};
 use crate::domain::Ticks;
 use crate::journal::{Clock, Embedded, Journal};
+use crate::ledger::{Ledger, Reckoner, state};
 use crate::normalize;
 use crate::pipeline::deliver::SinkSettings;
-use crate::pipeline::intake::SourceSettings;
+use crate::pipeline::intake::{Intake, SourceSettings};
 use crate::pipeline::metrics::Metrics;
 use crate::pipeline::{AdapterError, Sink, Source, chain};
 use crate::source::Tools;
+use crate::source::hunting::HuntingClient;
 
 /// How long a sink on hold waits before it probes again.
 const HOLD_PROBE: Duration = Duration::from_secs(60);
@@ -144,4 +146,43 @@ pub fn sink_settings(config: &SinkConfig) -> SinkSettings {
         on_full: config.on_full,
         hold_probe: HOLD_PROBE,
     }
+}
+
+/// The ledger of a configuration; `None` where it is switched off, or no tenant has anybody who could count.
+///
+/// # Errors
+/// If a tenant's access cannot be built.
+pub fn ledger(
+    config: &Config,
+    surroundings: &Surroundings,
+    intake: &Intake,
+) -> Result<Option<Ledger>, AdapterError> {
+    if config.ledger.enabled == Some(false) {
+        return Ok(None);
+    }
+    let mut reckoners: BTreeMap<String, Arc<dyn Reckoner>> = BTreeMap::new();
+    let mut names = BTreeMap::new();
+    for (name, tenant) in &config.tenants {
+        names.insert(tenant.id.to_string(), name.clone());
+        if tenant.config.credential.is_none() || tenant.config.lacks(Workload::Hunting).is_some() {
+            continue;
+        }
+        let access = surroundings.accesses.of(tenant, &surroundings.clock)?;
+        let client = HuntingClient::new(access, Arc::clone(&surroundings.clock));
+        reckoners.insert(tenant.id.to_string(), Arc::new(client));
+    }
+    if reckoners.is_empty() && config.ledger.enabled.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(Ledger {
+        config: config.ledger.clone(),
+        journal: Arc::clone(&surroundings.journal),
+        clock: Arc::clone(&surroundings.clock),
+        metrics: Arc::clone(&intake.metrics),
+        status: intake.status.clone(),
+        reckoners,
+        names,
+        refill: Arc::new(intake.clone()),
+        file: state::path_in(&config.data_dir),
+    }))
 }

@@ -167,8 +167,21 @@ impl Daemon {
         for (config, source) in config.sources.iter().zip(built.sources) {
             self.spawn_source(config, source);
         }
+        self.spawn_ledger(config)?;
         self.status.set(JOURNAL, State::Ready);
         self.status.set(PROCESS, State::Ready);
+        Ok(())
+    }
+
+    fn spawn_ledger(&mut self, config: &Config) -> Result<(), Exit> {
+        let ledger = build::ledger(config, &self.surroundings, &self.intake).map_err(|error| {
+            tracing::error!("ledger: {}", chain(&error));
+            Exit::Usage
+        })?;
+        if let Some(ledger) = ledger {
+            self.metrics.init_source(crate::ledger::refill::SOURCE);
+            self.crew.spawn("ledger", "", |stop| crate::ledger::run(ledger, stop));
+        }
         Ok(())
     }
 

@@ -7,6 +7,7 @@ pub mod demo;
 pub mod journal;
 pub mod run;
 pub mod shell;
+pub mod status;
 pub mod tag;
 
 use std::ffi::OsString;
@@ -35,6 +36,7 @@ enum Command {
     Backfill(backfill::BackfillArgs),
     Tag(tag::TagArgs),
     Journal(journal::JournalArgs),
+    Status(status::StatusArgs),
     Completions(shell::CompletionsArgs),
     Man(shell::ManArgs),
 }
@@ -69,6 +71,7 @@ fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Check(arguments) => check::run(&arguments).into(),
         Command::Backfill(arguments) => backfill::run(&arguments).into(),
         Command::Tag(arguments) => tag::run(&arguments).into(),
+        Command::Status(arguments) => status::run(&arguments).into(),
         Command::Completions(arguments) => shell::completions(&arguments).into(),
         Command::Man(arguments) => shell::man(&arguments).into(),
     }

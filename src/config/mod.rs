@@ -26,6 +26,7 @@ use crate::app::ops::OpsConfig;
 use crate::cloud::secret::Secret;
 use crate::cloud::tenant::TenantConfig;
 use crate::journal::JournalConfig;
+use crate::ledger::LedgerConfig;
 
 /// Where the configuration is unless `--config` says otherwise.
 pub const DEFAULT_FILE: &str = "/etc/postern/postern.toml";
@@ -34,10 +35,10 @@ pub const DEFAULT_FILE: &str = "/etc/postern/postern.toml";
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/postern/data";
 
 /// The keys at the top of the document.
-const TOP: [&str; 7] = ["data_dir", "journal", "ops", "log", "tenant", "source", "sink"];
+const TOP: [&str; 8] = ["data_dir", "journal", "ops", "log", "ledger", "tenant", "source", "sink"];
 
 /// What a reload cannot change.
-const FIXED: [&str; 4] = ["data_dir", "journal", "ops", "log.format"];
+const FIXED: [&str; 5] = ["data_dir", "journal", "ops", "log.format", "ledger"];
 
 /// A tenant as configured: `[tenant.<name>]`.
 #[derive(Debug)]
@@ -61,6 +62,8 @@ pub struct Config {
     pub ops: OpsConfig,
     /// The log.
     pub log: LogConfig,
+    /// The completeness ledger.
+    pub ledger: LedgerConfig,
     /// Tenants by configured name.
     pub tenants: BTreeMap<String, Arc<Tenant>>,
     /// Enabled sources, by name.
@@ -111,6 +114,7 @@ impl Config {
         let journal = reader.section("journal").unwrap_or_default();
         let ops = reader.section("ops").unwrap_or_default();
         let log = reader.section("log").unwrap_or_default();
+        let ledger = reader.ledger();
         let tenants = reader.tenants();
         let sources =
             reader.components("source", |name, node| component::source(name, node, &tenants));
@@ -131,6 +135,7 @@ impl Config {
             journal,
             ops,
             log,
+            ledger,
             tenants,
             sources,
             sinks,
@@ -163,6 +168,14 @@ impl<'a> Reader<'a> {
     fn section<T: serde::de::DeserializeOwned>(&mut self, name: &str) -> Option<T> {
         let node = self.root.get(name)?;
         self.note(node.read())
+    }
+
+    fn ledger(&mut self) -> LedgerConfig {
+        let ledger: LedgerConfig = self.section("ledger").unwrap_or_default();
+        if let (Some(problem), Some(node)) = (ledger.problem(), self.root.get("ledger")) {
+            self.errors.push(node.error(problem));
+        }
+        ledger
     }
 
     /// The tables of `[<section>.<name>]`, each with a name that can stand in keys, labels and file names.

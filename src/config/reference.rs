@@ -270,6 +270,7 @@ fn the_reference_names_every_key() {
     names_all::<crate::journal::JournalConfig>("\n[journal]");
     names_all::<crate::app::ops::OpsConfig>("\n[ops]");
     names_all::<crate::app::log::LogConfig>("\n[log]");
+    names_all::<crate::ledger::LedgerConfig>("\n[ledger]");
     names_all::<crate::cloud::tenant::TenantConfig>("\n[tenant.contoso]");
     names_all::<crate::source::EventHubsConfig>("type = \"event_hubs\"");
     names_all::<crate::source::StorageConfig>("type = \"storage\"");

@@ -137,6 +137,22 @@ impl Identity {
 
     /// The id of a row of `table`.
     pub fn of_row(&mut self, tenant: &str, table: &Table, row: &Row<'_>) -> Identified {
+        self.of_columns(tenant, table, row, true)
+    }
+
+    /// What stays the same while a row's revision changes: the id's columns alone. For tables without a revision
+    /// it is the id.
+    pub fn key_of_row(&mut self, tenant: &str, table: &Table, row: &Row<'_>) -> EventId {
+        self.of_columns(tenant, table, row, false).id
+    }
+
+    fn of_columns(
+        &mut self,
+        tenant: &str,
+        table: &Table,
+        row: &Row<'_>,
+        with_revision: bool,
+    ) -> Identified {
         let (first, columns): (Column, &[Column]) = match table {
             Table::EmailEvents => (
                 Column::NetworkMessageId,
@@ -193,7 +209,7 @@ impl Identity {
         if let Some(key) = merge_key {
             self.text(key.trim());
         }
-        if *table == Table::EmailEvents {
+        if with_revision && *table == Table::EmailEvents {
             self.revision(row);
         }
         Identified { id: self.finish(), fallback: false }

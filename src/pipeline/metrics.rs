@@ -1,11 +1,14 @@
 //! The one metrics register: every series of the process, in one place, with labels from closed sets
 //! (configured names, fixed vocabularies), initialised at 0. What counts when is its users' business.
 
+mod ledger;
+
 use prometheus::{
     Encoder as _, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+pub use self::ledger::LedgerMetrics;
 use crate::domain::{Arrival, DeadLetterReason, GapCause, Issue, Level, Tag};
 
 /// The label value of `level` where no override of either level is to name.
@@ -50,6 +53,7 @@ pub struct Metrics {
     pub sink_lag_seconds: GaugeVec,
     pub sink_on_hold: IntGaugeVec,
     pub sink_delivery_seconds: HistogramVec,
+    pub ledger: LedgerMetrics,
     pub log_lines_dropped: IntCounter,
     pub process_task_panics: IntCounter,
     pub process_ready: IntGauge,
@@ -243,6 +247,7 @@ impl Metrics {
                 "Time of one delivery of a batch.",
                 &["sink"],
             )?,
+            ledger: LedgerMetrics::new(r)?,
             log_lines_dropped: counter(
                 r,
                 "postern_log_lines_dropped_total",

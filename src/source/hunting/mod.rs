@@ -5,6 +5,7 @@ mod client;
 mod config;
 mod desk;
 pub mod query;
+mod reckoner;
 mod source;
 mod trouble;
 mod window;
