@@ -37,7 +37,7 @@ pub struct HuntingError {
     pub message: String,
     /// The cause, if there is one to print beneath it.
     #[source]
-    pub cause: Option<HttpError>,
+    pub cause: Option<Box<HttpError>>,
 }
 
 impl HuntingError {
@@ -75,7 +75,8 @@ impl HuntingError {
             }
         };
         // What the message says already is not said twice.
-        let cause = (!matches!(trouble, Trouble::Wrong | Trouble::Missing)).then_some(error);
+        let known = matches!(trouble, Trouble::Wrong | Trouble::Missing);
+        let cause = (!known).then(|| Box::new(error));
         Self { trouble, message, cause }
     }
 
@@ -83,7 +84,7 @@ impl HuntingError {
     #[must_use]
     pub fn failure(&self) -> Failure {
         match self.trouble {
-            Trouble::Retry => match self.cause.as_ref().map(HttpError::failure) {
+            Trouble::Retry => match self.cause.as_ref().map(|cause| cause.failure()) {
                 Some(Failure::Retry(after)) => Failure::Retry(after),
                 _ => Failure::Retry(None),
             },
@@ -99,7 +100,7 @@ impl From<HuntingError> for AdapterError {
         let failure = error.failure();
         let HuntingError { message, cause, .. } = error;
         match cause {
-            Some(cause) => Self::because(failure, message, cause),
+            Some(cause) => Self::because(failure, message, *cause),
             None => Self::new(failure, message),
         }
     }
