@@ -72,6 +72,8 @@ pub fn source(
         Some("file") => keys.own(&own).map(SourceKind::File),
         Some("hunting") => keys.own(&own).map(SourceKind::Hunting),
         Some("storage") => keys.own(&own).map(SourceKind::Storage),
+        Some("incidents") => keys.own(&own).map(SourceKind::Incidents),
+        Some("alerts") => keys.own(&own).map(SourceKind::Alerts),
         _ => None,
     };
     if let (Some(kind), Some(tenant)) = (&kind, &tenant) {
@@ -91,6 +93,21 @@ pub fn source(
         })),
         (Err(errors), ..) => Err(errors),
         _ => Err(Vec::new()),
+    }
+}
+
+/// Tells each source of incidents whether alerts of the same tenant have a source of their own: only one of them
+/// emits alerts.
+pub(super) fn share_alerts(sources: &mut [SourceConfig]) {
+    let is_alerts = |source: &&SourceConfig| matches!(source.kind, SourceKind::Alerts(_));
+    let elsewhere: Vec<Arc<str>> =
+        sources.iter().filter(is_alerts).map(|source| Arc::clone(&source.tenant.id)).collect();
+    for source in sources {
+        if let SourceKind::Incidents(config) = &mut source.kind {
+            config.alerts_elsewhere = elsewhere.contains(&source.tenant.id);
+            // It is another source then: a reload restarts it.
+            source.canonical.push_str(&format!(" alerts_elsewhere = {}", config.alerts_elsewhere));
+        }
     }
 }
 

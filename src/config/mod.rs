@@ -116,8 +116,9 @@ impl Config {
         let log = reader.section("log").unwrap_or_default();
         let ledger = reader.ledger();
         let tenants = reader.tenants();
-        let sources =
+        let mut sources =
             reader.components("source", |name, node| component::source(name, node, &tenants));
+        component::share_alerts(&mut sources);
         let sinks = reader.components("sink", component::sink);
         if !reader.errors.is_empty() {
             reader.errors.sort();

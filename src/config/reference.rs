@@ -186,10 +186,11 @@ fn known<T: for<'de> Deserialize<'de>>() -> Vec<Vec<&'static str>> {
 }
 
 const REFERENCE: &str = include_str!("../../config/postern.toml");
-const EXAMPLES: [(&str, &str); 8] = [
+const EXAMPLES: [(&str, &str); 9] = [
     ("storage.toml", include_str!("../../config/storage.toml")),
     ("exports.toml", include_str!("../../config/exports.toml")),
     ("files.toml", include_str!("../../config/files.toml")),
+    ("graph.toml", include_str!("../../config/graph.toml")),
     ("kafka.toml", include_str!("../../config/kafka.toml")),
     ("minimal.toml", include_str!("../../config/minimal.toml")),
     ("postern.toml", REFERENCE),
@@ -279,6 +280,8 @@ fn the_reference_names_every_key() {
     names_all::<crate::sink::FileConfig>("\n[sink.files]");
     names_all::<crate::pipeline::Filter>("\n[sink.files]");
     names_all::<crate::journal::OnFull>("\n[sink.files]");
+    names_all::<crate::source::IncidentsConfig>("type = \"incidents\"");
+    names_all::<crate::source::AlertsConfig>("type = \"alerts\"");
     names_all::<crate::sink::KafkaConfig>("type = \"kafka\"");
     names_all::<crate::ticket::TicketConfig>("type = \"ticket\"");
     for key in super::TOP {

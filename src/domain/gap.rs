@@ -21,11 +21,13 @@ pub enum GapCause {
     JournalReplaced,
     /// It is there, but cannot be read: cut, damaged, or swelling beyond every limit.
     Unreadable,
+    /// The far end has it, and failed to give it again and again.
+    RemoteFailed,
 }
 
 impl GapCause {
     /// Every cause.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::RetentionPassed,
         Self::TopicRecreated,
         Self::OperatorRepair,
@@ -33,6 +35,7 @@ impl GapCause {
         Self::RemoteGone,
         Self::JournalReplaced,
         Self::Unreadable,
+        Self::RemoteFailed,
     ];
 
     /// The word in the gap event and in metric labels.
@@ -44,6 +47,7 @@ impl GapCause {
             Self::OperatorRepair => "operator_repair",
             Self::BacklogDropped => "backlog_dropped",
             Self::RemoteGone => "remote_gone",
+            Self::RemoteFailed => "remote_failed",
             Self::JournalReplaced => "journal_replaced",
             Self::Unreadable => "unreadable",
         }

@@ -3,6 +3,7 @@
 
 pub mod event_hubs;
 pub mod file;
+pub mod graph;
 pub mod hunting;
 pub mod storage;
 
@@ -10,6 +11,7 @@ use std::sync::Arc;
 
 pub use self::event_hubs::{EventHubs, EventHubsConfig};
 pub use self::file::{FileSource, FileSourceConfig};
+pub use self::graph::{AlertsConfig, IncidentsConfig};
 pub use self::hunting::{Hunting, HuntingConfig};
 pub use self::storage::{Storage, StorageConfig};
 use crate::cloud::tenant::{Need, TenantAccess};
@@ -27,17 +29,21 @@ pub enum SourceKind {
     Hunting(HuntingConfig),
     /// The Streaming API over a storage account.
     Storage(StorageConfig),
+    /// Incidents of Graph.
+    Incidents(IncidentsConfig),
+    /// Alerts of Graph.
+    Alerts(AlertsConfig),
 }
 
 /// The words of `type` in `[source.<name>]`.
-pub const TYPES: [&str; 4] = ["event_hubs", "file", "hunting", "storage"];
+pub const TYPES: [&str; 6] = ["event_hubs", "file", "hunting", "storage", "incidents", "alerts"];
 
 impl SourceKind {
     /// How late a record normally arrives, in seconds: what is later counts as `late`.
     #[must_use]
     pub const fn normal_lag_seconds(&self) -> u64 {
         match self {
-            Self::EventHubs(_) => 30 * 60,
+            Self::EventHubs(_) | Self::Incidents(_) | Self::Alerts(_) => 30 * 60,
             // Exports are of any age.
             Self::File(_) => 24 * 60 * 60,
             Self::Hunting(_) => 90 * 60,
@@ -53,6 +59,9 @@ impl SourceKind {
         match self {
             Self::EventHubs(_) | Self::File(_) | Self::Storage(_) => &[],
             Self::Hunting(_) => &[Need::HUNTING],
+            Self::Incidents(config) if config.expands() => &[Need::INCIDENTS, Need::ALERTS],
+            Self::Incidents(_) => &[Need::INCIDENTS],
+            Self::Alerts(_) => &[Need::ALERTS],
         }
     }
 }
@@ -84,6 +93,14 @@ pub fn build(name: &str, kind: SourceKind, tools: &Tools) -> Result<Box<dyn Sour
         }
         SourceKind::Storage(config) => {
             Box::new(Storage::new(name, config, &tools.tenant, Arc::clone(&tools.clock))?)
+        }
+        SourceKind::Incidents(config) => {
+            let (tenant, clock) = (tools.tenant.clone(), Arc::clone(&tools.clock));
+            Box::new(graph::incidents(name, &config, tenant, clock))
+        }
+        SourceKind::Alerts(config) => {
+            let (tenant, clock) = (tools.tenant.clone(), Arc::clone(&tools.clock));
+            Box::new(graph::alerts(name, &config, tenant, clock))
         }
     })
 }
