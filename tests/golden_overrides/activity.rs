@@ -195,8 +195,8 @@ fn graph_alerts_and_incidents_tell_by_whole_title_unless_all_evidence_was_kept_o
             {"@odata.type": "#microsoft.graph.security.analyzedMessageEvidence", "deliveryLocation": location},
         ]})
     };
-    assert_eq!(tags(Shape::Alerts, &alert("inbox")), [let_in.clone()]);
-    assert_eq!(tags(Shape::Alerts, &alert("quarantine")), [kept_out.clone()]);
+    assert_eq!(tags(Shape::Alerts, &alert("inbox")), std::slice::from_ref(&let_in));
+    assert_eq!(tags(Shape::Alerts, &alert("quarantine")), std::slice::from_ref(&kept_out));
     let incident = |location: &str| {
         json!({"id": "1", "displayName": "Phish delivered due to an IP allow policy involving one user",
             "alerts": [alert(location)]})
