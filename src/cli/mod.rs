@@ -7,6 +7,7 @@ pub mod demo;
 pub mod journal;
 pub mod run;
 pub mod shell;
+pub mod simulate;
 pub mod status;
 pub mod tag;
 
@@ -32,6 +33,7 @@ pub struct Cli {
 enum Command {
     Run(run::RunArgs),
     Demo(demo::DemoArgs),
+    Simulate(simulate::SimulateArgs),
     Check(check::CheckArgs),
     Backfill(backfill::BackfillArgs),
     Tag(tag::TagArgs),
@@ -67,6 +69,7 @@ fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     match cli.command {
         Command::Run(arguments) => run::run(&arguments).into(),
         Command::Demo(arguments) => demo::run(&arguments).into(),
+        Command::Simulate(arguments) => simulate::run(&arguments).into(),
         Command::Journal(arguments) => journal::run(&arguments).into(),
         Command::Check(arguments) => check::run(&arguments).into(),
         Command::Backfill(arguments) => backfill::run(&arguments).into(),

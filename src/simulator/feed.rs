@@ -19,6 +19,7 @@ use crate::domain::Ticks;
 use crate::journal::clock::Clock;
 
 use super::envelope::{Hubs, Message, Packer};
+use super::record::Record;
 use super::tenant::{Settings, Tenant};
 use super::truth::Truth;
 
@@ -66,6 +67,9 @@ pub enum FeedError {
 /// Where the reader is: the next offset it wants of a partition of a hub, as far as it is durable there.
 pub type Position = Arc<dyn Fn(&str, i32) -> i64 + Send + Sync>;
 
+/// Is told of each record that the tenant exports; what it answers false for does not go to the hubs.
+pub type Beside = Arc<dyn Fn(&Record) -> bool + Send + Sync>;
+
 /// For each partition that got something the offset behind its last message.
 pub type Ends = BTreeMap<(Arc<str>, i32), i64>;
 
@@ -112,8 +116,26 @@ pub async fn feed(
     config: &FeedConfig,
     clock: Arc<dyn Clock>,
     position: Option<Position>,
+    stop: watch::Receiver<bool>,
+    truth: Arc<Mutex<Truth>>,
+) -> Result<Ends, FeedError> {
+    let all = Arc::new(|_: &Record| true);
+    let ends = feed_beside(config, clock, position, stop, Arc::clone(&truth), all).await?;
+    truth.lock().unwrap_or_else(PoisonError::into_inner).finish()?;
+    Ok(ends)
+}
+
+/// As [`feed`], beside other transports of the same records: the truth file is not complete with it.
+///
+/// # Errors
+/// As [`feed`].
+pub async fn feed_beside(
+    config: &FeedConfig,
+    clock: Arc<dyn Clock>,
+    position: Option<Position>,
     mut stop: watch::Receiver<bool>,
     truth: Arc<Mutex<Truth>>,
+    beside: Beside,
 ) -> Result<Ends, FeedError> {
     let mut line = Line::open(config, position, truth)?;
     let began = clock.now();
@@ -133,7 +155,11 @@ pub async fn feed(
     let mut tenant = Tenant::new(settings);
     let mut messages = Vec::new();
     loop {
-        tenant.advance(time, &mut |record| packer.add(&record, &mut messages));
+        tenant.advance(time, &mut |record| {
+            if beside(&record) {
+                packer.add(&record, &mut messages);
+            }
+        });
         packer.flush(Ticks(time.0 - Ticks::from_millis(LINGER_MILLIS).0), &mut messages);
         for message in messages.drain(..) {
             line.send(message).await?;
@@ -149,7 +175,11 @@ pub async fn feed(
             }
         }
     }
-    tenant.finish(&mut |record| packer.add(&record, &mut messages));
+    tenant.finish(&mut |record| {
+        if beside(&record) {
+            packer.add(&record, &mut messages);
+        }
+    });
     packer.flush(Ticks(i64::MAX), &mut messages);
     for message in messages {
         line.send(message).await?;
@@ -276,7 +306,6 @@ impl Line {
         while !self.in_flight.is_empty() {
             self.settle_oldest().await?;
         }
-        self.truth.lock().unwrap_or_else(PoisonError::into_inner).finish()?;
         Ok(self.ends)
     }
 }

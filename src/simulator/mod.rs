@@ -10,6 +10,7 @@ pub mod envelope;
 pub mod expected;
 pub mod feed;
 pub mod filter;
+pub mod judge;
 pub mod kql;
 pub mod mail;
 pub mod overrides;

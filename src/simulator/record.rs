@@ -83,10 +83,11 @@ pub fn identity(table: &str, row: &str) -> Option<String> {
         "AlertEvidence" => return serde_json::to_string(&evidence(&row)).ok(),
         _ => return serde_json::to_string(&all(&row)).ok(),
     };
-    let chosen: BTreeMap<&str, &Value> = columns
+    let chosen: BTreeMap<&str, Value> = columns
         .iter()
         .filter_map(|column| {
-            row.get(*column).filter(|value| says_something(value)).map(|value| (*column, value))
+            let value = row.get(*column).filter(|value| says_something(value))?;
+            Some((*column, plain(column, value)))
         })
         .collect();
     serde_json::to_string(&chosen).ok()
@@ -95,8 +96,21 @@ pub fn identity(table: &str, row: &str) -> Option<String> {
 fn all(row: &Map<String, Value>) -> BTreeMap<&str, Value> {
     row.iter()
         .filter(|(_, value)| says_something(value))
-        .map(|(column, value)| (&**column, value.clone()))
+        .map(|(column, value)| (&**column, plain(column, value)))
         .collect()
+}
+
+/// A value in one form, whichever transport brought it: hunting writes 0 and 1 for false and true, and times
+/// with as many digits as it likes.
+fn plain(column: &str, value: &Value) -> Value {
+    match (column, value) {
+        ("IsClickedThrough", Value::Number(number)) => (number.as_i64() != Some(0)).into(),
+        ("Timestamp", Value::String(text)) => match Ticks::parse(text) {
+            Some(time) => time.to_string().into(),
+            None => value.clone(),
+        },
+        _ => value.clone(),
+    }
 }
 
 fn evidence(row: &Map<String, Value>) -> BTreeMap<&str, Value> {

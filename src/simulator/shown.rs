@@ -39,6 +39,13 @@ impl Shown {
         self.items.keys().filter(|(known, _)| *known == kind).count() as u64
     }
 
+    /// Of each thing its kind, its id and its last revision.
+    pub fn last_revisions(&self) -> impl Iterator<Item = (&'static str, &str, &str)> {
+        self.items.iter().filter_map(|((kind, id), revisions)| {
+            Some((*kind, id.as_str(), revisions.last()?.as_str()))
+        })
+    }
+
     /// Begins a comparison of the things of one kind.
     #[must_use]
     pub fn compare(&self, kind: &'static str) -> ItemComparison<'_> {

@@ -25,8 +25,10 @@ use super::shown::Shown;
 pub struct Totals {
     /// Distinct records.
     pub records: u64,
-    /// Records as often as they were sent.
+    /// Records as often as the hubs got them.
     pub sent: u64,
+    /// Of these, those that the hubs had got before.
+    pub again: u64,
     /// First rows of mails: one for each mail and recipient.
     pub deliveries: u64,
     /// Of these, high-confidence phish that an ordinary allow let in.
@@ -50,6 +52,7 @@ struct Known {
     line: u64,
     allowed: bool,
     tags: Option<Tags>,
+    hubs_have_it: bool,
 }
 
 /// The ledger of what was sent.
@@ -110,6 +113,10 @@ impl Truth {
         for fact in &message.facts {
             self.totals.sent += 1;
             self.record(fact)?;
+            if let Some(known) = self.known.get_mut(&key_of(fact.table, &fact.identity)) {
+                self.totals.again += u64::from(known.hubs_have_it);
+                known.hubs_have_it = true;
+            }
         }
         if let Some(form) = message.poison {
             self.totals.poison += 1;
@@ -138,8 +145,12 @@ impl Truth {
                 self.totals.allowed_messages += u64::from(is_new);
             }
         }
-        let known =
-            Known { line: self.written, allowed: fact.allowed.is_some(), tags: fact.tags.clone() };
+        let known = Known {
+            line: self.written,
+            allowed: fact.allowed.is_some(),
+            tags: fact.tags.clone(),
+            hubs_have_it: false,
+        };
         self.known.insert(key, known);
         let identity: &serde_json::value::RawValue = serde_json::from_str(&fact.identity)?;
         let line = RecordLine {

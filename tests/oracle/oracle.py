@@ -44,6 +44,11 @@ COLUMNS = {
 }
 JSON_IN_TEXT = {"DetectionMethods", "ConfidenceLevel"}
 ADDRESSES = {"RecipientEmailAddress", "AccountUpn"}
+# Hunting writes 0 and 1 where the export writes false and true.
+BOOLEANS = {"IsClickedThrough"}
+# What is no row of a table: by the event's table, the kind in the truth and the columns of id and revision.
+THINGS = {"alerts_v2": ("alert", "id", "lastUpdateDateTime"),
+          "incidents": ("incident", "id", "lastUpdateDateTime")}
 EXAMPLES = 5
 
 
@@ -58,6 +63,11 @@ def plain(column, value):
                 value = json.loads(value)
             except ValueError:
                 pass
+    if column in BOOLEANS and isinstance(value, int):
+        value = bool(value)
+    if column == "Timestamp" and isinstance(value, str):
+        whole, _, rest = value.rstrip("Z").partition(".")
+        value = f"{whole}.{rest.rstrip('0')}Z" if rest.rstrip("0") else f"{whole}Z"
     if isinstance(value, (dict, list)):
         value = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).lower()
     if value is None or value == "" or value == "{}":
@@ -101,6 +111,7 @@ class SystemExit2(Exception):
 
 def read_truth(path):
     records, poison, end = {}, 0, None
+    things = {}
     for number, line in lines(path):
         if "record" in line:
             key = key_of(line["record"], line["identity"])
@@ -109,13 +120,15 @@ def read_truth(path):
             records[key] = line
         elif "poison" in line:
             poison += 1
+        elif "shown" in line and "id" in line:
+            things.setdefault((line["shown"], line["id"]), []).append(line["revision"])
         elif "end" in line:
             end = line["end"]
     if end is None:
         raise SystemExit2(f"{path}: the truth is not complete, its last line is missing")
     if end["records"] != len(records) or end["poison"] != poison:
         raise SystemExit2(f"{path}: the truth contradicts itself: {end}, but {len(records)} records")
-    return records, poison
+    return records, poison, things
 
 
 class Faults:
@@ -130,9 +143,39 @@ class Faults:
             self.examples.append(f"  {sort}: {text}")
 
 
-def judge_events(name, paths, truth, options, faults):
+def thing_of(event):
+    """Kind, id and revision of what is no row: an alert, an incident, an audit record; else nothing."""
+    row, table = event["raw"], event.get("table", "")
+    if table in THINGS:
+        kind, name, revision = THINGS[table]
+        return kind, row.get(name), row.get(revision)
+    if table not in COLUMNS and "RecordType" in row and "Id" in row:
+        return "activity", row["Id"], ""
+    return None
+
+
+def judge_things(name, seen, things, options, faults):
+    """The last revision of each thing, no revision twice, nothing that was never shown. Of a thing that changes
+    an API shows only the newest revision, so those before it may be missing. A kind of which nothing arrived at
+    all was not asked for."""
+    kinds = {kind for kind, _, _ in seen}
+    for (kind, thing, revision), count in seen.items():
+        if revision not in things.get((kind, thing), []):
+            faults.add("never shown", f"{kind} {thing} {revision}")
+        if count > 1 and not options.at_least_once:
+            faults.add("more than once", f"{count} times {kind} {thing} {revision}")
+    for (kind, thing), revisions in things.items():
+        if kind in kinds and (kind, thing, revisions[-1]) not in seen:
+            faults.add("lost", f"{kind} {thing} {revisions[-1]}")
+    for kind in sorted(kinds):
+        arrived = sum(1 for key in seen if key[0] == kind)
+        print(f"{name}: {arrived} revisions of {kind} for {sum(1 for key in things if key[0] == kind)} shown")
+
+
+def judge_events(name, paths, truth, things, options, faults):
     """Every record once, nothing else."""
     seen, ids, events = Counter(), Counter(), 0
+    seen_things = Counter()
     allowed = 0
     for path in paths:
         for number, event in lines(path):
@@ -144,6 +187,10 @@ def judge_events(name, paths, truth, options, faults):
                 continue
             events += 1
             ids[event["id"]] += 1
+            thing = thing_of(event)
+            if thing:
+                seen_things[thing] += 1
+                continue
             row = event["raw"]
             key = key_of(event.get("table", ""), row)
             expected = truth.get(key)
@@ -155,6 +202,7 @@ def judge_events(name, paths, truth, options, faults):
             allowed += event.get("table") == "EmailEvents" and "allowed.hc_phish" in tags
             if options.tags and "tags" in expected and sorted(tags) != sorted(expected["tags"]):
                 faults.add("tags", f"{where} expected {expected['tags']}, found {tags}")
+    judge_things(name, seen_things, things, options, faults)
     for key, line in truth.items():
         if key not in seen:
             faults.add("lost", json.dumps(line)[:300])
@@ -197,11 +245,11 @@ def main():
     options = parser.parse_args()
     faults = Faults()
     try:
-        truth, poison = read_truth(options.truth)
+        truth, poison, things = read_truth(options.truth)
         if options.journal:
-            judge_events("journal", [options.journal], truth, options, faults)
+            judge_events("journal", [options.journal], truth, things, options, faults)
         if options.sink:
-            judge_events("sink", options.sink, truth, options, faults)
+            judge_events("sink", options.sink, truth, things, options, faults)
         if options.dead_letters:
             judge_dead_letters(options.dead_letters, poison, faults)
         if options.tickets:

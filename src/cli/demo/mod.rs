@@ -62,7 +62,8 @@ fn duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
 }
 
-fn rate(text: &str) -> Result<f64, String> {
+/// Mails per second.
+pub fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(rate) if (0.1..=10_000.0).contains(&rate) => Ok(rate),
         _ => Err(format!("{text:?} is no rate; it goes from 0.1 to 10000 mails per second")),

@@ -12,6 +12,9 @@ use crate::simulator::tenant::{Settings, Tenant};
 /// How often time passes.
 const STEP: Duration = Duration::from_millis(50);
 
+/// Seconds of the past that are lived through at once.
+const SLICE: i64 = 1;
+
 /// Runs until `stop` turns true, then lets everything become visible. The tenant's life begins `past` seconds
 /// ago, so that there is something to see at once. Returns how many mails came in.
 pub async fn drive(
@@ -23,12 +26,17 @@ pub async fn drive(
     let past = i64::try_from(past).unwrap_or(0);
     let start = world.now().plus_seconds(-past);
     let mut tenant = Tenant::new(Settings { start, ..settings });
+    let mut time = start;
     loop {
         let now = world.now();
-        {
-            let mut store = world.store();
-            tenant.advance(now, &mut |record| store.take(&record));
-            store.advance(now);
+        // In slices, so that whoever asks meanwhile need not wait for the whole past.
+        while time < now {
+            time = time.plus_seconds(SLICE).min(now);
+            {
+                let mut store = world.store();
+                tenant.advance(time, &mut |record| store.take(&record));
+            }
+            tokio::task::yield_now().await;
         }
         if *stop.borrow() {
             break;

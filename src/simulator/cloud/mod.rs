@@ -125,6 +125,11 @@ impl Cloud {
         self.world.store().take(record);
     }
 
+    /// What becomes visible from now on is not entered into the truth any more.
+    pub fn close_books(&self) {
+        self.world.store().forget_truth();
+    }
+
     /// The tenant has fallen silent: everything that was still to come becomes visible now.
     pub fn finish(&self) {
         let now = self.world.now();

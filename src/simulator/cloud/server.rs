@@ -28,6 +28,8 @@ const CONNECTIONS: usize = 512;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The largest request body.
 const BODY: usize = 4 << 20;
+/// What lies between the pieces of a body that breaks off, so that the first ones are really sent.
+const BREATH: Duration = Duration::from_millis(20);
 /// Bytes in a piece of a slow body.
 const PIECE: usize = 16;
 
@@ -100,7 +102,7 @@ fn response(reply: Reply) -> Response<Flow> {
     let body = Bytes::from(body);
     let half = body.len() / 2;
     let (pieces, pause, end) = match manner {
-        Manner::Cut => (VecDeque::from([body.slice(..half)]), None, End::BreaksOff),
+        Manner::Cut => (VecDeque::from([body.slice(..half)]), Some(BREATH), End::BreaksOff),
         Manner::Slow(pause) => (pieces(&body), Some(pause), End::Clean),
         Manner::Endless(pause) => (VecDeque::from([body]), Some(pause), End::Never),
         _ => (VecDeque::from([body]), None, End::Clean),

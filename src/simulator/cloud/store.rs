@@ -3,12 +3,13 @@
 //! time has come. Everything that became visible is entered into the truth with its time.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashSet};
+use std::collections::{BinaryHeap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::domain::Ticks;
 use crate::domain::ticks::TICKS_PER_SECOND;
 use crate::simulator::envelope::line;
+use crate::simulator::kql::Tables;
 use crate::simulator::random::Random;
 use crate::simulator::record::Record;
 use crate::simulator::truth::Truth;
@@ -23,18 +24,6 @@ use super::shelf::Shelf;
 
 /// Rows of a table that are kept.
 const MOST_ROWS: usize = 300_000;
-
-/// A row of a hunting table.
-#[derive(Debug, Clone)]
-pub struct HuntingRow {
-    /// `ingestion_time()`.
-    pub ingested: Ticks,
-    /// The columns, as exported.
-    pub row: Row,
-}
-
-/// The hunting tables by name. A table that is not here does not exist for this tenant.
-pub type Tables = BTreeMap<String, std::collections::VecDeque<HuntingRow>>;
 
 /// The store.
 pub struct Store {
@@ -53,7 +42,7 @@ pub struct Store {
     pub mails: Mails,
     /// Alerts and incidents.
     pub cases: Cases,
-    /// Hunting.
+    /// Hunting. A table that is not here does not exist for this tenant.
     pub tables: Tables,
     /// The storage account.
     pub shelf: Shelf,
@@ -106,9 +95,6 @@ impl PartialEq for Pending {
 
 impl Eq for Pending {}
 
-/// Tables that hunting has, whether there is a row or not.
-const HUNTED: [&str; 8] = crate::simulator::envelope::TABLES;
-
 impl Store {
     /// An empty one; what becomes visible is entered into `truth`.
     #[must_use]
@@ -126,7 +112,7 @@ impl Store {
             last_stamp: Ticks(0),
             mails: Mails::default(),
             cases: Cases::of(&config.tenant_id),
-            tables: HUNTED.iter().map(|table| ((*table).to_owned(), <_>::default())).collect(),
+            tables: Tables::of_mail(),
             shelf: Shelf::default(),
             feeds: Feeds::default(),
         }
@@ -266,10 +252,10 @@ impl Store {
     fn row(&mut self, record: &Record, at: Ticks) {
         let Ok(row) = serde_json::from_str::<Row>(record.properties.get()) else { return };
         let ingested = self.stamp(at);
-        let table = self.tables.entry(record.fact.table.to_owned()).or_default();
-        table.push_back(HuntingRow { ingested, row });
+        let Some(table) = self.tables.get_mut(record.fact.table) else { return };
+        table.push(&row, Some(ingested));
         if table.len() > MOST_ROWS {
-            table.pop_front();
+            table.retain(|place| place >= MOST_ROWS / 10);
         }
         self.with_truth(|truth| truth.shown_row("hunting", &record.fact, at));
     }
@@ -369,6 +355,11 @@ impl Store {
             return self.last_stamp;
         }
         at.plus_seconds(-i64::try_from(late).unwrap_or(0))
+    }
+
+    /// Enters nothing into the truth any more.
+    pub fn forget_truth(&mut self) {
+        self.truth = None;
     }
 
     fn with_truth(&self, note: impl FnOnce(&mut Truth) -> std::io::Result<()>) {

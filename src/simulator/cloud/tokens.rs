@@ -181,6 +181,12 @@ impl Tokens {
         }
     }
 
+    /// A token for every API at once, which Entra would never give: for clients that get theirs from elsewhere.
+    #[must_use]
+    pub fn everywhere(&self, now: Ticks) -> String {
+        self.issue("https://everywhere.contoso.example", None, now)
+    }
+
     fn issue(&self, audience: &str, resource: Option<Resource>, now: Ticks) -> String {
         let roles: Vec<&String> = self
             .app

@@ -91,6 +91,12 @@ impl World {
         self.clock.now().plus_seconds(self.config.skew_seconds)
     }
 
+    /// A token for every API at once.
+    #[must_use]
+    pub fn token(&self) -> String {
+        self.tokens.everywhere(self.now())
+    }
+
     /// The store as it is now.
     pub fn store(&self) -> MutexGuard<'_, Store> {
         let mut store = locked(&self.store);
