@@ -74,6 +74,7 @@ pub fn source(
         Some("storage") => keys.own(&own).map(SourceKind::Storage),
         Some("incidents") => keys.own(&own).map(SourceKind::Incidents),
         Some("alerts") => keys.own(&own).map(SourceKind::Alerts),
+        Some("activity") => keys.own(&own).map(SourceKind::Activity),
         _ => None,
     };
     if let (Some(kind), Some(tenant)) = (&kind, &tenant) {

@@ -186,9 +186,10 @@ fn known<T: for<'de> Deserialize<'de>>() -> Vec<Vec<&'static str>> {
 }
 
 const REFERENCE: &str = include_str!("../../config/postern.toml");
-const EXAMPLES: [(&str, &str); 9] = [
+const EXAMPLES: [(&str, &str); 10] = [
     ("storage.toml", include_str!("../../config/storage.toml")),
     ("exports.toml", include_str!("../../config/exports.toml")),
+    ("activity.toml", include_str!("../../config/activity.toml")),
     ("files.toml", include_str!("../../config/files.toml")),
     ("graph.toml", include_str!("../../config/graph.toml")),
     ("kafka.toml", include_str!("../../config/kafka.toml")),
@@ -282,6 +283,7 @@ fn the_reference_names_every_key() {
     names_all::<crate::journal::OnFull>("\n[sink.files]");
     names_all::<crate::source::IncidentsConfig>("type = \"incidents\"");
     names_all::<crate::source::AlertsConfig>("type = \"alerts\"");
+    names_all::<crate::source::ActivityConfig>("type = \"activity\"");
     names_all::<crate::sink::KafkaConfig>("type = \"kafka\"");
     names_all::<crate::ticket::TicketConfig>("type = \"ticket\"");
     for key in super::TOP {

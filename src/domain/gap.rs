@@ -23,11 +23,13 @@ pub enum GapCause {
     Unreadable,
     /// The far end has it, and failed to give it again and again.
     RemoteFailed,
+    /// The far end has it, but it is larger than is taken.
+    TooLarge,
 }
 
 impl GapCause {
     /// Every cause.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::RetentionPassed,
         Self::TopicRecreated,
         Self::OperatorRepair,
@@ -36,6 +38,7 @@ impl GapCause {
         Self::JournalReplaced,
         Self::Unreadable,
         Self::RemoteFailed,
+        Self::TooLarge,
     ];
 
     /// The word in the gap event and in metric labels.
@@ -50,6 +53,7 @@ impl GapCause {
             Self::RemoteFailed => "remote_failed",
             Self::JournalReplaced => "journal_replaced",
             Self::Unreadable => "unreadable",
+            Self::TooLarge => "too_large",
         }
     }
 }

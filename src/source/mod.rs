@@ -1,14 +1,17 @@
 //! Floor 3: where events come from. One far end per file or folder, and the one list of them all; the pipeline
 //! decides when they are called.
 
+pub mod activity;
 pub mod event_hubs;
 pub mod file;
 pub mod graph;
 pub mod hunting;
+pub mod planted;
 pub mod storage;
 
 use std::sync::Arc;
 
+pub use self::activity::{Activity, ActivityConfig};
 pub use self::event_hubs::{EventHubs, EventHubsConfig};
 pub use self::file::{FileSource, FileSourceConfig};
 pub use self::graph::{AlertsConfig, IncidentsConfig};
@@ -33,10 +36,13 @@ pub enum SourceKind {
     Incidents(IncidentsConfig),
     /// Alerts of Graph.
     Alerts(AlertsConfig),
+    /// The Office 365 Management Activity API.
+    Activity(ActivityConfig),
 }
 
 /// The words of `type` in `[source.<name>]`.
-pub const TYPES: [&str; 6] = ["event_hubs", "file", "hunting", "storage", "incidents", "alerts"];
+pub const TYPES: [&str; 7] =
+    ["event_hubs", "file", "hunting", "storage", "incidents", "alerts", "activity"];
 
 impl SourceKind {
     /// How late a record normally arrives, in seconds: what is later counts as `late`.
@@ -48,6 +54,7 @@ impl SourceKind {
             Self::File(_) => 24 * 60 * 60,
             Self::Hunting(_) => 90 * 60,
             Self::Storage(_) => 12 * 60 * 60,
+            Self::Activity(_) => 24 * 3600,
         }
     }
 }
@@ -62,6 +69,7 @@ impl SourceKind {
             Self::Incidents(config) if config.expands() => &[Need::INCIDENTS, Need::ALERTS],
             Self::Incidents(_) => &[Need::INCIDENTS],
             Self::Alerts(_) => &[Need::ALERTS],
+            Self::Activity(_) => &[Need::ACTIVITY],
         }
     }
 }
@@ -101,6 +109,9 @@ pub fn build(name: &str, kind: SourceKind, tools: &Tools) -> Result<Box<dyn Sour
         SourceKind::Alerts(config) => {
             let (tenant, clock) = (tools.tenant.clone(), Arc::clone(&tools.clock));
             Box::new(graph::alerts(name, &config, tenant, clock))
+        }
+        SourceKind::Activity(config) => {
+            Box::new(Activity::new(name, config, tools.tenant.clone(), Arc::clone(&tools.clock))?)
         }
     })
 }
