@@ -12,11 +12,13 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::Start;
 use super::lineage::{self, Place, Watermarks};
-use super::reader::{CONNECTION, Part, Reader, parse, sorted};
+use super::reader::{Part, Reader, parse, sorted};
 use crate::cloud::kafka::Trouble;
 use crate::domain::{Cursors, Failure, Gap, GapCause};
 use crate::pipeline::port::AdapterError;
 
+/// How long a probe waits for a first connection: across the world, with a slow resolver.
+const CONNECTION: Duration = Duration::from_secs(15);
 /// How long one question to the brokers may take.
 const ANSWER: Duration = Duration::from_secs(5);
 /// How long an end before our cursor must last before it is believed: a broker that has just started may not
@@ -30,6 +32,7 @@ impl Reader {
         self.disconnect();
         let mut fresh =
             Self::new(Arc::clone(&self.name), Arc::clone(&self.config), Arc::clone(&self.clock));
+        fresh.patience = CONNECTION;
         fresh.connect()?;
         fresh.discover()?;
         let marks = fresh.watermarks()?;
@@ -106,7 +109,7 @@ impl Reader {
     /// The partitions of a hub; `None` if there is no such hub.
     fn partitions_of(&self, hub: &str) -> Result<Option<Vec<i32>>, AdapterError> {
         let consumer = self.consumer()?;
-        let deadline = Instant::now() + if self.seen.is_empty() { CONNECTION } else { ANSWER };
+        let deadline = Instant::now() + if self.seen.is_empty() { self.patience } else { ANSWER };
         loop {
             // In slices: a refused login is told by a callback, while the answer would only time out.
             let error = match consumer.fetch_metadata(Some(hub), Duration::from_secs(1)) {

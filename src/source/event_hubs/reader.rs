@@ -30,8 +30,9 @@ const PARTITIONS_EVERY: Duration = Duration::from_secs(60);
 const FIRST_MESSAGE: Duration = Duration::from_secs(1);
 /// How long it waits for one more.
 const NEXT_MESSAGE: Duration = Duration::from_millis(5);
-/// How long a first connection may take.
-pub(super) const CONNECTION: Duration = Duration::from_secs(15);
+/// How long a poll waits for a first connection. The client goes on connecting between polls, and a poll that
+/// waits longer would hold back a stop and the word that nobody answers.
+const CONNECTING: Duration = Duration::from_secs(2);
 /// Longer than this between two pages, and it is the pipeline that pauses.
 const PAUSE: Duration = Duration::from_secs(10);
 /// How long callbacks are served before partitions are assigned.
@@ -80,6 +81,8 @@ pub(super) struct Reader {
     pub(super) paged: Duration,
     /// To tell with the next page.
     pub(super) gaps: Vec<Gap>,
+    /// How long to wait for a first connection.
+    pub(super) patience: Duration,
     /// What went wrong behind the messages of the last page.
     pub(super) pending: Option<AdapterError>,
 }
@@ -100,6 +103,7 @@ impl Reader {
             heard: Duration::ZERO,
             paged: Duration::ZERO,
             gaps: Vec::new(),
+            patience: CONNECTING,
             pending: None,
         }
     }
@@ -192,7 +196,7 @@ impl Reader {
             config.create_with_context(callbacks).map_err(|error| {
                 Trouble::Settings.error("making a client", &error.to_string(), true)
             })?;
-        let deadline = Instant::now() + CONNECTION;
+        let deadline = Instant::now() + self.patience;
         while consumer.context().link.waits_for_token() && Instant::now() < deadline {
             consumer.poll(Duration::from_millis(50));
         }
