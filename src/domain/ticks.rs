@@ -106,26 +106,56 @@ impl Ticks {
     /// (this is on the hot path of rendering).
     pub fn write_to(self, out: &mut Vec<u8>) {
         let seconds = self.as_seconds();
-        let fraction = self.0.rem_euclid(TICKS_PER_SECOND);
         let (year, month, day) = civil_from_days(seconds.div_euclid(SECONDS_PER_DAY));
-        let second_of_day = seconds.rem_euclid(SECONDS_PER_DAY);
-        push_digits(out, year.clamp(0, 9999), 4);
-        out.push(b'-');
-        push_digits(out, month, 2);
-        out.push(b'-');
-        push_digits(out, day, 2);
-        out.push(b'T');
-        push_digits(out, second_of_day / 3600, 2);
-        out.push(b':');
-        push_digits(out, second_of_day / 60 % 60, 2);
-        out.push(b':');
-        push_digits(out, second_of_day % 60, 2);
-        if fraction != 0 {
-            out.push(b'.');
-            push_digits(out, fraction, 7);
+        let number = |value: i64| u32::try_from(value).unwrap_or_default();
+        let (year, month, day) = (number(year.clamp(0, 9999)), number(month), number(day));
+        let second = number(seconds.rem_euclid(SECONDS_PER_DAY));
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        // All digits at once: one by one, the growing buffer costs more than the digits.
+        let date = [
+            digit(year / 1000),
+            digit(year / 100),
+            digit(year / 10),
+            digit(year),
+            b'-',
+            digit(month / 10),
+            digit(month),
+            b'-',
+            digit(day / 10),
+            digit(day),
+            b'T',
+            digit(hour / 10),
+            digit(hour),
+            b':',
+            digit(minute / 10),
+            digit(minute),
+            b':',
+            digit(second / 10),
+            digit(second),
+        ];
+        out.extend_from_slice(&date);
+        let fraction = number(self.0.rem_euclid(TICKS_PER_SECOND));
+        if fraction == 0 {
+            return out.push(b'Z');
         }
-        out.push(b'Z');
+        let fraction = [
+            b'.',
+            digit(fraction / 1_000_000),
+            digit(fraction / 100_000),
+            digit(fraction / 10_000),
+            digit(fraction / 1000),
+            digit(fraction / 100),
+            digit(fraction / 10),
+            digit(fraction),
+            b'Z',
+        ];
+        out.extend_from_slice(&fraction);
     }
+}
+
+/// The last decimal digit of `number`.
+const fn digit(number: u32) -> u8 {
+    b'0' + (number % 10) as u8
 }
 
 impl fmt::Display for Ticks {
@@ -238,13 +268,6 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
     let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
-}
-
-fn push_digits(out: &mut Vec<u8>, value: i64, width: u32) {
-    for place in (0..width).rev() {
-        let digit = value / 10_i64.pow(place) % 10;
-        out.push(b'0' + u8::try_from(digit).unwrap_or(0));
-    }
 }
 
 #[cfg(test)]
