@@ -104,7 +104,9 @@ fn main() {
 /// Runs one contender as a process of its own, on one core, and reads the figure that it prints.
 fn child(broker: &kafka::Broker, part: &str, out: &str, records: usize, compression: &str) -> f64 {
     let this = std::env::current_exe().unwrap();
+    // As the service unit and the container set it: with an arena for every thread the allocator keeps twice as much.
     let output = Command::new("taskset")
+        .env("MALLOC_ARENA_MAX", "2")
         .args(["-c", "0", this.to_str().unwrap(), "--broker", &broker.bootstrap()])
         .args(["--part", part, "--out", out, "--records", &records.to_string()])
         .args(["--compression", compression])
@@ -165,12 +167,22 @@ fn ours(broker: &str, out: &str, records: usize, format: Format, compression: &s
     runtime.block_on(async {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let place = directory.path().join("journal");
-        let journal = Embedded::open(&place, JournalConfig::default(), Arc::clone(&clock)).unwrap();
+        let bytes = |name: &str, default: usize| {
+            std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
+        };
+        let settings = JournalConfig::default();
+        let settings = JournalConfig {
+            cache_bytes: bytes("BENCH_CACHE_BYTES", settings.cache_bytes as usize) as u64,
+            ..settings
+        };
+        let journal = Embedded::open(&place, settings, Arc::clone(&clock)).unwrap();
         let journal: Arc<dyn Journal> = Arc::new(journal);
         let metrics = Arc::new(Metrics::new().unwrap());
-        let source = EventHubsConfig::plain(broker, &[SOURCE]);
+        let mut source = EventHubsConfig::plain(broker, &[SOURCE]);
+        source.fetch_ahead_bytes = bytes("BENCH_FETCH_AHEAD_BYTES", source.fetch_ahead_bytes);
         let source = EventHubs::new("hubs", source, Arc::clone(&clock)).unwrap();
         let mut sink = KafkaConfig::plain(broker, out);
+        sink.batch_bytes = bytes("BENCH_BATCH_BYTES", sink.batch_bytes);
         sink.compression = serde_json::from_value(compression.into()).unwrap();
         let sink = KafkaSink::new("siem", sink, format, Arc::clone(&journal)).unwrap();
         let intake = Intake {
