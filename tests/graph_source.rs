@@ -19,7 +19,7 @@ use std::time::Duration;
 use graph_server::{Fault, Graph, Model, Sorted};
 use postern::cloud::tenant::{TenantAccess, TenantConfig};
 use postern::domain::{Cursors, Failure, Kind, Ticks};
-use postern::journal::{Clock, Embedded, Journal, JournalConfig, SystemClock};
+use postern::journal::{Clock, Embedded, JournalConfig, SystemClock};
 use postern::pipeline::intake::{Intake, SourceSettings};
 use postern::pipeline::metrics::Metrics;
 use postern::pipeline::status::StatusBoard;
@@ -525,11 +525,12 @@ async fn a_burst_that_is_listed_newest_first_is_read_whole() {
                 rig.graph.model().pass(1);
             }
         }
-        let mut model = rig.graph.model();
-        (model.order, model.links, model.refuse_orderby) =
-            (Sorted::NewestFirst, links, refuse_orderby);
-        model.skip_limit = Some(500);
-        drop(model);
+        {
+            let mut model = rig.graph.model();
+            (model.order, model.links, model.refuse_orderby) =
+                (Sorted::NewestFirst, links, refuse_orderby);
+            model.skip_limit = Some(500);
+        }
         assert_eq!(rig.settle(Kind::Alert).await, 2501);
     }
 }

@@ -49,6 +49,9 @@ pub struct Thing {
     pub alerts: BTreeMap<String, Ticks>,
 }
 
+/// What happens to the far end's things, and to its time, after an answer.
+type AfterEach = Box<dyn FnMut(&mut BTreeMap<String, Thing>, &mut Ticks) + Send>;
+
 /// All that a test may turn.
 pub struct Model {
     pub now: Ticks,
@@ -77,7 +80,7 @@ pub struct Model {
     /// Requests from this one on (counted from 1) are answered 503.
     pub dead_from: Option<usize>,
     /// Done after every answer: the world moves while it is read.
-    pub after_each: Option<Box<dyn FnMut(&mut BTreeMap<String, Thing>, &mut Ticks) + Send>>,
+    pub after_each: Option<AfterEach>,
     pub requests: Vec<Request>,
     pub sizes: Vec<usize>,
 }

@@ -173,7 +173,7 @@ fn content(asked: &Asked, store: &Store, now: Ticks) -> Reply {
         _ => return window_error(),
     };
     let span = (to.0 - from.0) / TICKS_PER_SECOND;
-    if span < 0 || span > WIDEST || from < now.plus_seconds(-OLDEST) {
+    if !(0..=WIDEST).contains(&span) || from < now.plus_seconds(-OLDEST) {
         return window_error();
     }
     let skip: usize = match asked.value("nextPage").map(str::parse) {

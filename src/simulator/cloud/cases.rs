@@ -398,7 +398,7 @@ impl Item for Alert {
     fn word(&self, field: &str) -> Option<&str> {
         match field {
             "status" => Some(self.status),
-            "severity" => Some(text(&self.row, "Severity")).map(known_severity),
+            "severity" => Some(known_severity(text(&self.row, "Severity"))),
             "serviceSource" => Some("microsoftDefenderForOffice365"),
             "assignedTo" => self.assigned,
             _ => Some("unknown"),
