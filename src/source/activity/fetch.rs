@@ -17,6 +17,9 @@ use crate::pipeline::AdapterError;
 /// Tries of a blob that is larger than we take, or odd, before that is settled.
 const TRIES: u32 = 3;
 
+/// What came back for one blob.
+type Answered = Result<(Vec<u8>, Body), Trouble>;
+
 /// What a batch showed about the far end.
 #[derive(Default)]
 struct Weather {
@@ -50,7 +53,7 @@ impl Feed {
         api: &Api,
         draft: &mut Draft,
     ) -> Result<(), Problem> {
-        let mut results: Vec<Option<Result<(Vec<u8>, Body), Trouble>>> = Vec::new();
+        let mut results: Vec<Option<Answered>> = Vec::new();
         let mut running = JoinSet::new();
         for (place, blob) in batch.iter().enumerate() {
             match api.blob_url(blob) {
@@ -94,7 +97,7 @@ impl Feed {
     fn take(
         &mut self,
         blob: Blob,
-        result: Result<(Vec<u8>, Body), Trouble>,
+        result: Answered,
         api: &Api,
         draft: &mut Draft,
         weather: &mut Weather,
