@@ -152,12 +152,21 @@ async fn at_the_quota_events_wait_tickets_pass_and_an_ack_lets_them_go_on() {
     let mut health = journal.health();
     let mut waiting = Vec::new();
     let mut number = 0;
-    while *health.borrow() == Health::Ready && waiting.len() < 1_000 {
-        waiting.push(journal.append(unit(number..number + 20)).await.unwrap());
-        number += 20;
+    loop {
+        // Once the queue is full, too, an append waits for the ack that comes only below.
+        tokio::select! {
+            biased;
+            full = health.wait_for(|health| matches!(health, Health::Full(_))) => {
+                full.unwrap();
+                break;
+            }
+            receipt = journal.append(unit(number..number + 20)) => {
+                waiting.push(receipt.unwrap());
+                number += 20;
+            }
+        }
         tokio::task::yield_now().await;
     }
-    health.wait_for(|health| matches!(health, Health::Full(_))).await.unwrap();
     let mut late = Box::pin(journal.append(unit(number..number + 1)));
     let soon = std::time::Duration::from_millis(50);
     assert!(tokio::time::timeout(soon, &mut late).await.is_err(), "events wait");
