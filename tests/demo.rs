@@ -57,6 +57,9 @@ fn the_demo_proves_that_nothing_was_lost_and_the_second_opinion_agrees() {
         .unwrap();
     let text = text(&output);
     assert!(text.contains("arrived exactly once"), "{text}");
+    for transport in ["over hunting", "over storage", "alerts", "incidents", "audit records"] {
+        assert!(text.contains(transport), "every transport has its part: {text}");
+    }
     assert!(!text.contains('\u{1b}'), "a pipe gets no escape codes: {text}");
     assert!(text.contains(data), "it says where the data is: {text}");
 

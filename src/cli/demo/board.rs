@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::domain::{Decision, Event, Kind, Override, OverrideKind, Tag};
 use crate::normalize::{Column, Row};
+use crate::simulator::judge::Arrivals;
 use crate::simulator::truth::Totals;
 
 /// A line of the summary: what it says, and the tags that count for it.
@@ -21,6 +22,8 @@ const ROWS: [(&str, &[Tag]); 7] = [
 /// The summary.
 #[derive(Debug, Default)]
 pub struct Board {
+    /// What has arrived.
+    pub arrivals: Arrivals,
     events: u64,
     mails: u64,
     rows: [u64; ROWS.len()],
@@ -61,6 +64,9 @@ impl Board {
     /// Takes in an event.
     pub fn take(&mut self, event: &Event) {
         self.events += 1;
+        if !matches!(event.kind, Kind::Gap | Kind::MailState) {
+            self.arrivals.take(event.table.name(), &String::from_utf8_lossy(event.row_bytes()));
+        }
         if let (Some(ingested), Some(observed)) = (event.ingested, event.observed) {
             self.behind_seconds = ingested.seconds_since(observed).max(0.0);
         }
@@ -103,7 +109,7 @@ impl Board {
     /// The whole summary.
     pub fn lines(&self, figures: &Figures) -> Vec<String> {
         let of = figures.planned.map(|planned| format!(" of {}", clock(planned)));
-        let repeats = figures.sent.sent.saturating_sub(figures.sent.records);
+        let repeats = figures.sent.again;
         let mut lines = vec![
             format!(
                 "  {}{}   seed {}   Ctrl-C to stop",

@@ -2,6 +2,7 @@
 //! was lost and nothing came twice. Everything between the tenant and the tickets is the real thing; only
 //! Microsoft and the ticket system are played.
 
+mod beside;
 mod board;
 mod play;
 mod receiver;

@@ -14,12 +14,13 @@ use tokio::time::Instant;
 use crate::app::{self, Exit};
 use crate::config::Config;
 use crate::journal::{Clock, Journal, Offset, SystemClock};
-use crate::simulator::feed::{End, Ends, FeedConfig, FeedError, Position, feed};
+use crate::simulator::feed::{End, Ends, FeedConfig, FeedError, Position, feed_beside};
 use crate::simulator::random::Random;
 use crate::simulator::tenant::Settings;
 use crate::simulator::truth::{Totals, Truth};
 
 use super::DemoArgs;
+use super::beside::{self, transports};
 use super::board::{Board, Figures};
 use super::reckoning::{self, Proof, Reckoning};
 use super::scene::{FILE_SINK, PARTITIONS, SOURCE, Scene, TICKET_SINK};
@@ -62,6 +63,7 @@ struct Left {
     sent: u64,
     journaled: u64,
     messages: u64,
+    shown: u64,
     deliveries: u64,
 }
 
@@ -70,20 +72,28 @@ pub async fn play(arguments: &DemoArgs, folder: &Path) -> anyhow::Result<(Proof,
     let mut screen = Screen::new();
     screen.print(&screen.bold("Postern demo"));
     screen.print(&format!(
-        "A simulated tenant (seed {}, about {} mails/s) exports its mail as Microsoft Defender does, to event",
+        "A simulated tenant (seed {}, about {} mails/s) shows its mail as Microsoft Defender does: event hubs, blob",
         arguments.seed, arguments.rate
     ));
-    screen.print("hubs played by a broker inside this process. Postern itself is real: it reads the hubs, journals every");
-    screen.print("record once, tags what overrides let in, writes a file and opens tickets. Nothing leaves this machine.");
+    screen.print("storage, incidents, alerts, advanced hunting and the audit log, all played inside this process, bad moments");
+    screen.print("included. Postern itself is real: it reads them all, journals every record once, tags what overrides let in,");
+    screen.print("writes a file and opens tickets. Nothing leaves this machine.");
     screen.print("");
 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let unforeseen = clock.now().0.unsigned_abs() ^ u64::from(std::process::id()).rotate_left(32);
-    let scene = Scene::start(folder, &mut Random::new(unforeseen)).await?;
     let truth_file = arguments.truth.clone().unwrap_or_else(|| folder.join("truth.ndjson"));
     let truth = Truth::create(&truth_file)
         .with_context(|| format!("cannot write {}", truth_file.display()))?;
     let truth = Arc::new(Mutex::new(truth));
+    let scene = Scene::start(
+        folder,
+        arguments.seed,
+        &mut Random::new(unforeseen),
+        Arc::clone(&clock),
+        Arc::clone(&truth),
+    )
+    .await?;
 
     let config = Config::from_text(&scene.config_file, &scene.config)
         .map_err(|errors| anyhow!("the demo's own configuration is wrong: {errors}"))?;
@@ -141,7 +151,10 @@ fn start_feed(
     let journal = Arc::clone(journal);
     let position: Position = Arc::new(move |hub, partition| journaled(&*journal, hub, partition));
     let truth = Arc::clone(truth);
-    tokio::spawn(async move { feed(&config, clock, Some(position), stop, truth).await })
+    let beside = beside::beside(&scene.cloud);
+    tokio::spawn(
+        async move { feed_beside(&config, clock, Some(position), stop, truth, beside).await },
+    )
 }
 
 /// The next offset that the journal wants of a partition: the cursor that is durable there.
@@ -267,7 +280,10 @@ impl Play {
         loop {
             tokio::select! {
                 _ = look.tick() => {}
-                ended = &mut feeding, if ends.is_none() => ends = Some(ended??),
+                ended = &mut feeding, if ends.is_none() => {
+                    ends = Some(ended??);
+                    self.scene.cloud.finish();
+                }
                 _ = again.recv() => {
                     if began.elapsed() > SAME_WISH {
                         reckoning.interrupted = true;
@@ -277,7 +293,7 @@ impl Play {
             }
             self.follow().await?;
             let left = self.left(ends.as_ref());
-            if ends.is_some() && (left.messages, left.deliveries) == (0, 0) {
+            if ends.is_some() && (left.messages, left.shown, left.deliveries) == (0, 0, 0) {
                 break;
             }
             if left != before {
@@ -285,8 +301,9 @@ impl Play {
             }
             if moved.elapsed() > PATIENCE || daemon.is_finished() {
                 reckoning.trouble.push(format!(
-                    "gave up waiting: {} messages not journaled, {} deliveries not made",
-                    left.messages, left.deliveries
+                    "gave up waiting: {} messages not journaled, {} things of the cloud not journaled, {} deliveries \
+                     not made",
+                    left.messages, left.shown, left.deliveries
                 ));
                 break;
             }
@@ -308,6 +325,13 @@ impl Play {
     /// What is still to be done; messages are not known before the tenant has told where each partition ends.
     fn left(&self, ends: Option<&Ends>) -> Left {
         let stat = self.journal.stat();
+        let shown = match ends {
+            Some(_) => {
+                let truth = self.truth.lock().unwrap_or_else(PoisonError::into_inner);
+                self.board.arrivals.missing(&truth, &things())
+            }
+            None => 0,
+        };
         let messages = ends
             .into_iter()
             .flatten()
@@ -318,7 +342,7 @@ impl Play {
             .iter()
             .map(|sink| stat.next - stat.readers.get(*sink).copied().unwrap_or(0).min(stat.next))
             .sum();
-        Left { sent: self.totals().messages, journaled: stat.next, messages, deliveries }
+        Left { sent: self.totals().messages, journaled: stat.next, messages, shown, deliveries }
     }
 
     /// Stops Postern in good order and compares.
@@ -331,11 +355,20 @@ impl Play {
     ) -> anyhow::Result<(Proof, Screen)> {
         self.now = "";
         self.show();
-        // The feed has ended, so nobody else has it any more.
+        // The feed has ended, and the cloud lets go of it: nobody else has it any more.
+        self.scene.cloud.close_books();
         let truth = Arc::into_inner(self.truth).context("the truth is still being written")?;
         let mut truth = truth.into_inner().unwrap_or_else(PoisonError::into_inner);
-        truth.flush().context("cannot write the truth file")?;
+        if reckoning.trouble.is_empty() && !reckoning.interrupted {
+            truth.finish().context("cannot write the truth file")?;
+        } else {
+            truth.flush().context("cannot write the truth file")?;
+        }
         reckoning.sent = truth.totals();
+        let shown = truth.shown();
+        reckoning.things = things().into_iter().map(|kind| (kind, shown.things(kind))).collect();
+        let rows = |transport: &beside::Transport| (transport.source, shown.rows(transport.source));
+        reckoning.shown = transports().filter(|one| one.thing.is_none()).map(rows).collect();
         reckoning::of_journal(&*self.journal, &truth, &mut reckoning).await?;
         stop.send_replace(true);
         let exit = daemon.await.context("Postern was cut off")?;
@@ -350,6 +383,11 @@ impl Play {
         }
         Ok((reckoning.proof(), self.screen))
     }
+}
+
+/// Kinds of things that are no rows and must arrive.
+fn things() -> Vec<&'static str> {
+    transports().filter_map(|transport| transport.thing).collect()
 }
 
 async fn until(end: Option<Instant>) {

@@ -11,7 +11,8 @@ use serde_json::value::RawValue;
 
 use crate::domain::Kind;
 use crate::journal::Journal;
-use crate::simulator::truth::{Totals, Truth, Verdict};
+use crate::simulator::judge::{Judge, Judged};
+use crate::simulator::truth::{Totals, Truth};
 
 use super::board::grouped;
 use super::receiver::Tickets;
@@ -36,10 +37,14 @@ pub enum Proof {
 pub struct Reckoning {
     /// What was sent.
     pub sent: Totals,
+    /// Kinds of things that were to arrive beside rows, and how many of each there are.
+    pub things: Vec<(&'static str, u64)>,
+    /// Rows that the cloud has shown over other transports than the hubs.
+    pub shown: Vec<(&'static str, u64)>,
     /// The journal against it.
-    pub journal: Verdict,
+    pub journal: Judged,
     /// The file against it.
-    pub file: Verdict,
+    pub file: Judged,
     /// Records that could not be read, as the journal has them.
     pub dead_letters: u64,
     /// Events that a sink refused.
@@ -64,7 +69,7 @@ pub async fn of_journal(
     truth: &Truth,
     reckoning: &mut Reckoning,
 ) -> anyhow::Result<()> {
-    let mut comparison = truth.compare();
+    let mut comparison = Judge::new(truth, &reckoning.kinds());
     let mut from = journal.stat().first;
     loop {
         let events = journal.read(from, READ_BYTES).await.context("cannot read the journal")?;
@@ -102,7 +107,7 @@ pub fn of_files(directory: &Path, truth: &Truth, reckoning: &mut Reckoning) -> a
         #[serde(borrow)]
         raw: &'a RawValue,
     }
-    let mut comparison = truth.compare();
+    let mut comparison = Judge::new(truth, &reckoning.kinds());
     let entries = fs::read_dir(directory)
         .with_context(|| format!("cannot read the file sink's folder {}", directory.display()))?;
     for entry in entries {
@@ -134,6 +139,10 @@ pub fn of_tickets(tickets: &Tickets, truth: &Truth, reckoning: &mut Reckoning) {
 }
 
 impl Reckoning {
+    fn kinds(&self) -> Vec<&'static str> {
+        self.things.iter().map(|(kind, _)| *kind).collect()
+    }
+
     /// What it comes to.
     pub fn proof(&self) -> Proof {
         match (self.interrupted, self.is_right()) {
@@ -152,6 +161,12 @@ impl Reckoning {
             && self.ticket_faults == (0, 0, 0)
     }
 
+    /// Records that the hubs never got.
+    const fn only_elsewhere(&self) -> u64 {
+        let hubs = self.sent.sent.saturating_sub(self.sent.again);
+        self.sent.records.saturating_sub(hubs)
+    }
+
     /// In words.
     pub fn lines(&self, screen: &Screen) -> Vec<String> {
         let row = |label: &str, sent: Option<u64>, journal: u64, file: u64| {
@@ -165,17 +180,32 @@ impl Reckoning {
             screen.bold("  The reckoning: what the tenant sent, and what has arrived"),
             String::new(),
             head,
-            row("different records", Some(self.sent.records), journal.arrived, file.arrived),
-            row("  lost", None, journal.lost, file.lost),
-            row("  twice", None, journal.twice, file.twice),
-            row("  never sent", None, journal.strangers, file.strangers),
+            row(
+                "different records",
+                Some(self.sent.records),
+                journal.rows.arrived,
+                file.rows.arrived,
+            ),
+        ];
+        for (kind, count) in &self.things {
+            let label = match *kind {
+                "alert" => "alerts, in all revisions seen",
+                "incident" => "incidents, in all revisions seen",
+                _ => "audit records",
+            };
+            lines.push(row(label, Some(*count), journal.arrived(kind), file.arrived(kind)));
+        }
+        lines.extend([
+            row("  lost", None, journal.lost(), file.lost()),
+            row("  twice", None, journal.twice(), file.twice()),
+            row("  never sent", None, journal.strangers(), file.strangers()),
             row(
                 "allowed high-confidence phish",
                 Some(self.sent.allowed),
-                journal.allowed,
-                file.allowed,
+                journal.rows.allowed,
+                file.rows.allowed,
             ),
-            row("  other tags than the model's", None, journal.mistagged, file.mistagged),
+            row("  other tags than the model's", None, journal.rows.mistagged, file.rows.mistagged),
             String::new(),
             format!(
                 "    sent so that nobody can read it: {}, kept as dead letters: {}",
@@ -188,7 +218,19 @@ impl Reckoning {
                 grouped(self.sent.allowed_messages),
                 grouped(self.tickets),
             ),
-        ];
+        ]);
+        let shown: Vec<String> = self
+            .shown
+            .iter()
+            .map(|(transport, rows)| format!("{} over {transport}", grouped(*rows)))
+            .collect();
+        if !shown.is_empty() {
+            lines.push(format!(
+                "    shown besides: {}; over those alone, not the hubs: {} records",
+                shown.join(", "),
+                grouped(self.only_elsewhere()),
+            ));
+        }
         let others = [
             (self.gaps, "gap records, though nothing is missing at the far end"),
             (self.refused, "events refused by a sink"),
@@ -207,11 +249,13 @@ impl Reckoning {
             return lines;
         }
         if self.is_right() {
-            let repeats = self.sent.sent.saturating_sub(self.sent.records);
+            let shown: u64 = self.shown.iter().map(|(_, rows)| rows).sum();
             lines.push(screen.good(&format!(
                 "  Right: all {} records arrived exactly once, although {} were sent again.",
-                grouped(self.sent.records),
-                grouped(repeats),
+                grouped(
+                    self.sent.records + self.things.iter().map(|(_, count)| count).sum::<u64>()
+                ),
+                grouped((self.sent.again + shown).saturating_sub(self.only_elsewhere())),
             )));
             return lines;
         }
@@ -220,7 +264,7 @@ impl Reckoning {
         );
         lines.extend(self.trouble.iter().map(|trouble| format!("    {trouble}")));
         for (place, verdict) in [("journal", journal), ("file", file)] {
-            lines.extend(verdict.examples.iter().map(|example| format!("    {place}: {example}")));
+            lines.extend(verdict.examples().map(|example| format!("    {place}: {example}")));
         }
         lines
     }
@@ -229,6 +273,10 @@ impl Reckoning {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn lost_one() -> crate::simulator::truth::Verdict {
+        crate::simulator::truth::Verdict { lost: 1, ..Default::default() }
+    }
 
     fn right() -> Reckoning {
         let sent = Totals { records: 10, sent: 12, poison: 2, ..Totals::default() };
@@ -239,7 +287,7 @@ mod tests {
     fn an_interrupted_demo_proves_nothing_and_blames_nobody() {
         let mut reckoning = right();
         reckoning.interrupted = true;
-        reckoning.journal.lost = 3;
+        reckoning.journal.rows.lost = 3;
         assert_eq!(reckoning.proof(), Proof::None);
         let words = reckoning.lines(&Screen::new()).join("\n");
         assert!(words.contains("proves nothing") && !words.contains("defect"), "{words}");
@@ -253,10 +301,11 @@ mod tests {
             spoil(&mut reckoning);
             assert_eq!(reckoning.proof(), Proof::Wrong, "{reckoning:?}");
         };
-        one(|reckoning| reckoning.journal.lost = 1);
-        one(|reckoning| reckoning.file.twice = 1);
-        one(|reckoning| reckoning.file.strangers = 1);
-        one(|reckoning| reckoning.journal.mistagged = 1);
+        one(|reckoning| reckoning.journal.rows.lost = 1);
+        one(|reckoning| reckoning.file.rows.twice = 1);
+        one(|reckoning| reckoning.file.rows.strangers = 1);
+        one(|reckoning| reckoning.journal.things = vec![("alert", lost_one())]);
+        one(|reckoning| reckoning.journal.rows.mistagged = 1);
         one(|reckoning| reckoning.dead_letters = 1);
         one(|reckoning| reckoning.dead_letters = 3);
         one(|reckoning| reckoning.refused = 1);

@@ -5,14 +5,19 @@ use std::fs::{self, DirBuilder};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, bail};
 
+use crate::journal::Clock;
 use crate::simulator::broker::Broker;
+use crate::simulator::cloud::Cloud;
 use crate::simulator::envelope::Hubs;
 use crate::simulator::random::Random;
 use crate::simulator::tenant::DEMO_TENANT;
+use crate::simulator::truth::Truth;
 
+use super::beside;
 use super::receiver::Receiver;
 
 /// Partitions of each hub.
@@ -98,12 +103,25 @@ fn private(path: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(path)
 }
 
+/// Writes a new file that nobody else may read.
+pub fn write_private(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+    fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| file.write_all(content))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
 /// Everything around Postern, running.
 pub struct Scene {
     /// The hubs' broker.
     pub broker: Broker,
     /// The hubs' names.
     pub hubs: Hubs,
+    /// The cloud beside the hubs.
+    pub cloud: Cloud,
     /// The ticket system.
     pub receiver: Receiver,
     /// The configuration's text.
@@ -114,34 +132,43 @@ pub struct Scene {
 
 impl Scene {
     /// Starts it in `folder`.
-    pub async fn start(folder: &Path, random: &mut Random) -> anyhow::Result<Self> {
+    pub async fn start(
+        folder: &Path,
+        seed: u64,
+        random: &mut Random,
+        clock: Arc<dyn Clock>,
+        truth: Arc<Mutex<Truth>>,
+    ) -> anyhow::Result<Self> {
         let hubs = Hubs::PerTable { prefix: String::new() };
         let broker = Broker::start(&hubs.all(), PARTITIONS)?;
         // Hex digits are base64 digits too; 48 of them make 36 bytes.
         let secret = format!("whsec_{}", random.hex(48));
         let secret_file = folder.join("webhook.secret");
-        fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&secret_file)
-            .and_then(|mut file| file.write_all(secret.as_bytes()))
-            .with_context(|| format!("cannot write {}", secret_file.display()))?;
+        write_private(&secret_file, secret.as_bytes())?;
         let receiver =
             Receiver::start(&secret).await.context("cannot start the demo's ticket system")?;
-        let config = config(folder, broker.bootstrap(), &hubs, &receiver.url(), &secret_file);
+        let cloud = beside::start(folder, seed, random, clock, truth).await?;
+        let config =
+            config(folder, broker.bootstrap(), &hubs, &cloud, &receiver.url(), &secret_file);
         let config_file = folder.join("postern.toml");
         fs::write(&config_file, &config)
             .with_context(|| format!("cannot write {}", config_file.display()))?;
-        Ok(Self { broker, hubs, receiver, config, config_file })
+        Ok(Self { broker, hubs, cloud, receiver, config, config_file })
     }
 }
 
-fn config(folder: &Path, bootstrap: &str, hubs: &Hubs, url: &str, secret: &Path) -> String {
+fn config(
+    folder: &Path,
+    bootstrap: &str,
+    hubs: &Hubs,
+    cloud: &Cloud,
+    url: &str,
+    secret: &Path,
+) -> String {
     let quoted = |path: &Path| format!("{:?}", path.display().to_string());
     let hubs: Vec<String> = hubs.all().iter().map(|hub| format!("    {hub:?},\n")).collect();
     format!(
-        "# What `postern demo` ran with. The broker and the ticket system ended with it.\n\
+        "# What `postern demo` ran with. The broker, the cloud and the ticket system ended with it.\n\
          data_dir = {journal}\n\
          \n\
          [ops]\n\
@@ -149,7 +176,7 @@ fn config(folder: &Path, bootstrap: &str, hubs: &Hubs, url: &str, secret: &Path)
          \n\
          [tenant.contoso]\n\
          id = \"{DEMO_TENANT}\"\n\
-         \n\
+         {tenant}\
          [source.{SOURCE}]\n\
          type = \"event_hubs\"\n\
          tenant = \"contoso\"\n\
@@ -157,6 +184,7 @@ fn config(folder: &Path, bootstrap: &str, hubs: &Hubs, url: &str, secret: &Path)
          auth = \"none\"\n\
          hubs = [\n{hubs}]\n\
          \n\
+         {sources}\
          [sink.{FILE_SINK}]\n\
          type = \"file\"\n\
          format = \"native\"\n\
@@ -172,6 +200,8 @@ fn config(folder: &Path, bootstrap: &str, hubs: &Hubs, url: &str, secret: &Path)
         events = quoted(&folder.join("events")),
         secret = quoted(secret),
         hubs = hubs.concat(),
+        tenant = beside::tenant(cloud, folder),
+        sources = beside::sources(cloud),
     )
 }
 

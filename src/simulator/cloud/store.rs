@@ -6,8 +6,8 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::domain::Ticks;
 use crate::domain::ticks::TICKS_PER_SECOND;
+use crate::domain::{Tag, Ticks};
 use crate::simulator::envelope::line;
 use crate::simulator::kql::Tables;
 use crate::simulator::random::Random;
@@ -250,7 +250,10 @@ impl Store {
     }
 
     fn row(&mut self, record: &Record, at: Ticks) {
-        let Ok(row) = serde_json::from_str::<Row>(record.properties.get()) else { return };
+        let Ok(mut row) = serde_json::from_str::<Row>(record.properties.get()) else { return };
+        if record.fact.table == "EmailEvents" && !with_original(&mut row, record) {
+            return;
+        }
         let ingested = self.stamp(at);
         let Some(table) = self.tables.get_mut(record.fact.table) else { return };
         table.push(&row, Some(ingested));
@@ -370,6 +373,22 @@ impl Store {
             }
         }
     }
+}
+
+/// Hunting has the columns of the verdict at delivery for every row, so they are filled: the first row's verdict
+/// is that one. False for a later row that does not know it: such a row is exported only.
+fn with_original(row: &mut Row, record: &Record) -> bool {
+    if row.contains_key("OriginalThreatTypes") {
+        return true;
+    }
+    if record.fact.tags.as_ref().is_some_and(|tags| tags.contains(Tag::ReVerdict)) {
+        return false;
+    }
+    for column in ["ThreatTypes", "DetectionMethods", "ConfidenceLevel"] {
+        let value = row.get(column).cloned().unwrap_or_default();
+        row.insert(format!("Original{column}"), value);
+    }
+    true
 }
 
 fn key(table: &str, identity: &str) -> [u8; 16] {
