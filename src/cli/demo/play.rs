@@ -30,8 +30,9 @@ use super::screen::Screen;
 const POISON_PER_MILLE: u64 = 15;
 /// The truth is kept in memory; the tenant falls silent when it has sent this many different records.
 const MOST_RECORDS: u64 = 2_000_000;
-/// How long nothing may move before the demo stops waiting for the rest.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long nothing may move before the demo stops waiting for the rest: longer than a source that had several
+/// bad moments in a row holds back.
+const PATIENCE: Duration = Duration::from_secs(90);
 /// How long after the first Ctrl-C another one still means the same.
 const SAME_WISH: Duration = Duration::from_secs(1);
 /// How often it looks whether the rest has arrived.
