@@ -496,6 +496,30 @@ async fn no_clock_decides_where_a_window_ends() {
     }
 }
 
+/// Fault matrix: H4. The server's clock is set back by an hour while it is read.
+#[tokio::test]
+async fn a_clock_that_is_set_back_does_not_move_the_mark_back() {
+    let mut rig = Rig::new(alerts()).await;
+    let high = |rig: &Rig| {
+        let cursor = rig.cursors.values().next().expect("a cursor").to_string();
+        let saved: serde_json::Value = serde_json::from_str(&cursor).unwrap();
+        Ticks::parse(saved["high"].as_str().unwrap()).unwrap()
+    };
+    let mut before = None;
+    for id in 0..12 {
+        rig.graph.model().date_ahead = Some(if id < 6 { 0 } else { -3600 });
+        rig.graph.model().pass(120);
+        rig.graph.model().alert(id);
+        rig.walk().await;
+        let now = high(&rig);
+        assert!(Some(now) >= before, "from {before:?} back to {now}");
+        before = Some(now);
+    }
+    rig.graph.model().date_ahead = Some(0);
+    rig.graph.model().pass(1800);
+    assert_eq!(rig.settle(Kind::Alert).await, 12);
+}
+
 /// A stamp out of the future must not carry the window away: everything after it would be lost.
 #[tokio::test]
 async fn a_stamp_out_of_the_future_does_not_end_the_reading() {

@@ -348,3 +348,37 @@ proptest! {
         prop_assert_eq!(id(table, &row), identify(table, &written).id, "{}", written);
     }
 }
+
+/// Fault matrix: G5. The columns are told apart by their lengths, so what one ends with cannot begin the next.
+#[test]
+fn rows_made_to_look_alike_when_their_columns_are_put_together_have_ids_of_their_own() {
+    let columns = ["NetworkMessageId", "RecipientEmailAddress", "ReportId"];
+    let parts = [
+        "a",
+        "aa",
+        "aaa",
+        "a\u{0}",
+        "\u{0}a",
+        "a\u{1f}a",
+        "a|a",
+        "a,a",
+        "\"a",
+        "a\\",
+        "\u{1}\u{0}a",
+    ];
+    let mut ids = std::collections::HashSet::new();
+    let mut rows = 0;
+    for first in parts {
+        for second in parts {
+            for third in parts {
+                let mut row = row_of(&Table::EmailEvents);
+                for (column, value) in columns.iter().zip([first, second, third]) {
+                    row[*column] = value.into();
+                }
+                rows += 1;
+                ids.insert(id(&Table::EmailEvents, &row));
+            }
+        }
+    }
+    assert_eq!(ids.len(), rows);
+}

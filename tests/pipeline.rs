@@ -255,6 +255,39 @@ async fn poison_that_is_fetched_again_is_still_one_dead_letter() {
     assert_eq!(rig.journal.dead_letters().len(), 2, "another source is another place");
 }
 
+/// Fault matrix: G4. Dead letters have a budget of their own in the journal; here is why it lasts.
+#[tokio::test(start_paused = true)]
+async fn a_source_that_gives_nothing_but_poison_is_slowed_until_it_gives_something_else() {
+    let rig = Rig::new();
+    let poison = |page: u32| {
+        let records: Vec<String> = (0..100).map(|n| format!("[{page},{n}]")).collect();
+        Step::Page(vec![envelope(&records)])
+    };
+    let good = |page: u32| {
+        let records: Vec<String> =
+            (0..400).map(|n| mail(page * 1000 + n, "adele@contoso.example", &[])).collect();
+        Step::Page(vec![envelope(&records)])
+    };
+    let began = tokio::time::Instant::now();
+    rig.feed("hubs", vec![poison(1), good(2)]).await;
+    assert!(began.elapsed() < Duration::from_secs(60), "too few to judge by");
+    let mut board = rig.status.watch();
+    let degraded = tokio::spawn(async move {
+        let slowed = |state: &State| matches!(state, State::Degraded(why) if why.contains("could not be read"));
+        board.wait_for(|parts| parts.get("source bad").is_some_and(slowed)).await.is_ok()
+    });
+    let began = tokio::time::Instant::now();
+    rig.feed("bad", (1..=6).map(poison).chain([good(7), good(8)]).collect()).await;
+    let slow = began.elapsed().as_secs();
+    assert!((5 * 60..9 * 60).contains(&slow), "{slow} s");
+    assert!(degraded.await.unwrap(), "nobody was told");
+    let began = tokio::time::Instant::now();
+    rig.feed("bad", vec![good(9), good(10), good(11)]).await;
+    assert!(began.elapsed() < Duration::from_secs(60), "it goes on as before");
+    assert_eq!(rig.all().await.len(), 400 * 6);
+    assert_eq!(rig.journal.dead_letters().len(), 700);
+}
+
 #[tokio::test]
 async fn a_later_row_of_a_known_mail_says_re_verdict_and_claims_nothing_about_delivery() {
     let rig = Rig::new();

@@ -376,3 +376,33 @@ fn a_gap_is_an_event_with_an_id_of_its_own() {
     assert_eq!(event.id, counted_again.id);
     let _: Arc<str> = event.source;
 }
+
+/// Fault matrix: H3.
+#[test]
+fn times_at_the_edges_are_read_or_flagged_and_the_row_stays_as_it_was() {
+    let times = [
+        ("1601-01-01T00:00:00Z", Some(true)),
+        ("9999-12-31T23:59:59.9999999Z", Some(true)),
+        ("2026-08-20T09:11:04", Some(true)),
+        ("2026-08-20T09:11:04.123456789Z", Some(true)),
+        ("2016-12-31T23:59:60Z", None),
+        ("0000-00-00T00:00:00Z", Some(false)),
+        ("10000-01-01T00:00:00Z", Some(false)),
+        ("2026-13-41T25:61:61Z", Some(false)),
+        ("-0001-01-01T00:00:00Z", Some(false)),
+        ("yesterday", Some(false)),
+    ];
+    for (text, readable) in times {
+        let row = format!(
+            "{{\"Timestamp\":\"{text}\",\"NetworkMessageId\":\"m\",\"RecipientEmailAddress\":\"a@contoso.example\"}}"
+        );
+        let became = run(&chunk(row.as_bytes(), Shape::Row(Table::EmailEvents)), &context());
+        let [event] = became.events.as_slice() else { panic!("{text}: {became:?}") };
+        let flagged = event.issues.iter().any(|issue| issue.code == Issue::BAD_TIMESTAMP);
+        assert_eq!(event.occurred.is_some(), !flagged, "{text}");
+        if let Some(readable) = readable {
+            assert_eq!(event.occurred.is_some(), readable, "{text}");
+        }
+        assert_eq!(event.raw.as_bytes(), row.as_bytes(), "{text}");
+    }
+}

@@ -25,6 +25,13 @@ const PAGES_IN_FLIGHT: usize = 3;
 /// How long a source on hold waits before it is asked again.
 const HOLD_PROBE: Duration = Duration::from_secs(60);
 
+/// Records by which it is judged whether a source gives anything but poison.
+const POISON_SAMPLE: u64 = 200;
+
+/// While most of what a source gives is poison, this long from page to page: dead letters have a budget, and somebody
+/// should look before it is used up.
+const POISON_PAUSE: Duration = Duration::from_secs(60);
+
 /// What every intake task shares.
 #[derive(Clone)]
 pub struct Intake {
@@ -97,6 +104,7 @@ pub async fn run_source(
     let mut cursors = intake.journal.cursors(&format!("{name}/"));
     let mut in_flight = VecDeque::new();
     let mut backoff = Backoff::default();
+    let mut poison = Poison::default();
     while !*stop.borrow_and_update() {
         match source.poll(&cursors).await {
             Ok(page) => {
@@ -108,11 +116,17 @@ pub async fn run_source(
                     let backlog = i64::try_from(backlog).unwrap_or(i64::MAX);
                     intake.metrics.source_backlog.with_label_values(&[&name]).set(backlog);
                 }
-                let pause = page.pause;
+                let mut pause = page.pause;
                 if !page.is_empty() {
                     cursors.extend(page.cursors.iter().cloned());
-                    let (receipt, _) = intake.take(&settings, page).await?;
+                    let (receipt, taken) = intake.take(&settings, page).await?;
                     in_flight.push_back(InFlight { receipt, cursors: cursors.clone() });
+                    if let Some(why) = poison.prevails(taken) {
+                        tracing::warn!(source = &*name, why, "slowed to a page a minute");
+                        intake.status.set(&part, State::Degraded(why));
+                        intake.metrics.source_up.with_label_values(&[&name]).set(0);
+                        pause = Some(pause.unwrap_or_default().max(POISON_PAUSE));
+                    }
                 }
                 if let Some(pause) = pause {
                     settle(&mut in_flight, source.as_mut(), 0).await?;
@@ -131,6 +145,29 @@ pub async fn run_source(
     }
     settle(&mut in_flight, source.as_mut(), 0).await?;
     Ok(())
+}
+
+/// The share of a source's latest records that became dead letters.
+#[derive(Debug, Default)]
+struct Poison {
+    received: u64,
+    dead: u64,
+}
+
+impl Poison {
+    /// Says so, if most of the latest records were poison.
+    fn prevails(&mut self, taken: Taken) -> Option<String> {
+        self.received += taken.received;
+        self.dead += taken.dead_lettered;
+        let Self { received, dead } = *self;
+        while self.received > 4 * POISON_SAMPLE {
+            self.received /= 2;
+            self.dead /= 2;
+        }
+        (received >= POISON_SAMPLE && dead > received / 2).then(|| {
+            format!("{dead} of its latest {received} records could not be read: is this the right source?")
+        })
+    }
 }
 
 /// Waits until at most `keep` pages are in flight, takes up those that are durable already, and tells the far
