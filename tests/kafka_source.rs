@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 
 use postern::cloud::kafka::Auth;
 use postern::cloud::secret::Secret;
+use postern::cloud::tenant::{TenantAccess, TenantConfig};
 use postern::domain::{Chunk, Cursors, Failure, Gap, GapCause};
-use postern::journal::SystemClock;
+use postern::journal::{Clock, SystemClock};
 use postern::pipeline::port::{AdapterError, Source as _};
 use postern::source::event_hubs::{EventHubs, EventHubsConfig};
 
@@ -355,6 +356,32 @@ async fn every_login_works_over_tls_with_a_private_authority() {
         assert!(told.contains("hub logins with 1 partitions; a message was read"), "{told}");
         assert_eq!(reading.messages(2).await.len(), 2, "{login:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tenants_own_credential_logs_in() {
+    needs_kafka!("the_tenants_own_credential_logs_in");
+    let broker = kafka::shared();
+    broker.create_topic("tenants", 1, &[]);
+    broker.produce("tenants", 0, &numbered(0..2));
+    let config = with_tls(broker, "tenants", Auth::Tenant);
+    let tenant: TenantConfig = serde_json::from_value(serde_json::json!({
+        "id": "9f4c1b1e-7a52-4c0e-8d55-0f1e2d3c4b5a",
+        "credential": { "token": { "file": broker.scratch().join("of-tenant") } },
+    }))
+    .unwrap();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let made = || {
+        let access = TenantAccess::new(&tenant, Arc::clone(&clock)).unwrap();
+        EventHubs::new("hubs", config.clone(), Arc::clone(&clock)).unwrap().with_tenant(access)
+    };
+    let error = made().probe().await.unwrap_err();
+    assert_eq!(error.failure, Failure::Hold, "{error}");
+    std::fs::write(broker.scratch().join("of-tenant"), token("2000000000")).unwrap();
+    let mut reading = Reading { source: made(), ..Reading::of(plain(broker, &["tenants"])) };
+    let told = reading.source.probe().await.unwrap();
+    assert!(told.contains("a message was read"), "{told}");
+    assert_eq!(reading.messages(2).await.len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,5 +8,5 @@ pub mod trouble;
 
 pub use access::{Access, Auth};
 pub use link::Link;
-pub use token::{BearerToken, FixedToken, TokenProvider};
+pub use token::{BearerToken, FixedToken, TenantTokens, TokenProvider};
 pub use trouble::{Trouble, code_of};

@@ -256,6 +256,10 @@ impl KafkaConfig {
     fn check(&self) -> Result<(), AdapterError> {
         let wrong = |message: &str| Err(AdapterError::new(Failure::Hold, message));
         self.access().check()?;
+        if self.auth == Auth::Tenant {
+            let why = "`auth = \"tenant\"` is for sources, since a sink belongs to no tenant: use a connection string or a token";
+            return wrong(why);
+        }
         if self.topic.is_empty() {
             return wrong("`topic` is empty");
         }

@@ -19,7 +19,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::Deserialize;
 
-use crate::cloud::kafka::{Access, Auth};
+use crate::cloud::kafka::{Access, Auth, TenantTokens, TokenProvider};
+use crate::cloud::tenant::TenantAccess;
 use crate::domain::{Cursors, Failure};
 use crate::journal::Clock;
 use crate::pipeline::port::{AdapterError, Page, Source};
@@ -146,6 +147,8 @@ pub struct EventHubs {
     name: Arc<str>,
     config: Arc<EventHubsConfig>,
     clock: Arc<dyn Clock>,
+    /// Where tokens come from, where the tenant's own credential logs in.
+    tokens: Option<Arc<dyn TokenProvider>>,
     /// Away while a blocking thread reads with it.
     reader: Option<Box<Reader>>,
     committed: Option<Duration>,
@@ -178,9 +181,20 @@ impl EventHubs {
             name: name.into(),
             config: Arc::new(config),
             clock,
+            tokens: None,
             reader: None,
             committed: None,
         })
+    }
+
+    /// With the tenant whose credential logs in where `auth` says so.
+    #[must_use]
+    pub fn with_tenant(mut self, access: TenantAccess) -> Self {
+        if self.config.auth == Auth::Tenant {
+            let (scope, clock) = (self.config.access().scope(), Arc::clone(&self.clock));
+            self.tokens = Some(Arc::new(TenantTokens { access, scope, clock }));
+        }
+        self
     }
 
     /// Runs something blocking with the reader, off the runtime's threads.
@@ -193,6 +207,7 @@ impl EventHubs {
                 Arc::clone(&self.name),
                 Arc::clone(&self.config),
                 Arc::clone(&self.clock),
+                self.tokens.clone(),
             ))
         });
         let done = tokio::task::spawn_blocking(move || {

@@ -89,9 +89,10 @@ pub struct Tools {
 /// If its configuration is wrong in a way that only the adapter can see.
 pub fn build(name: &str, kind: SourceKind, tools: &Tools) -> Result<Box<dyn Source>, AdapterError> {
     Ok(match kind {
-        SourceKind::EventHubs(config) => {
-            Box::new(EventHubs::new(name, config, Arc::clone(&tools.clock))?)
-        }
+        SourceKind::EventHubs(config) => Box::new(
+            EventHubs::new(name, config, Arc::clone(&tools.clock))?
+                .with_tenant(tools.tenant.clone()),
+        ),
         SourceKind::File(config) => {
             Box::new(FileSource::new(name, config, Arc::clone(&tools.clock))?)
         }

@@ -50,6 +50,9 @@ pub enum Auth {
     /// SASL OAUTHBEARER with a token that something else keeps fresh in a file (or an environment variable): a
     /// JWT whose `exp` says how long it lives; the file is read again when four fifths of that are over.
     Token(Secret),
+    /// SASL OAUTHBEARER with tokens that the tenant's own `credential` gets from Entra, for the namespace in
+    /// `bootstrap`. It needs the role Azure Event Hubs Data Receiver there. For sources: a sink belongs to no tenant.
+    Tenant,
 }
 
 /// Address and login.
@@ -74,6 +77,15 @@ fn wrong(message: impl Into<String>) -> AdapterError {
 }
 
 impl Access {
+    /// What a token for these brokers is asked for: the namespace of the first of them.
+    #[must_use]
+    pub fn scope(&self) -> String {
+        let first =
+            self.bootstrap.as_deref().unwrap_or_default().split(',').next().unwrap_or_default();
+        let host = first.trim().rsplit_once(':').map_or(first.trim(), |(host, _)| host);
+        format!("https://{host}/.default")
+    }
+
     /// Says what in it cannot work, without reading a secret.
     ///
     /// # Errors
@@ -131,7 +143,7 @@ impl Access {
             Auth::ScramSha512 { user, password } => {
                 login("SCRAM-SHA-512", user, read(password)?.expose_secret());
             }
-            Auth::Token(_) => {
+            Auth::Token(_) | Auth::Tenant => {
                 config.set("sasl.mechanism", "OAUTHBEARER");
             }
         }

@@ -34,7 +34,9 @@ impl Link {
     pub fn new(auth: &Auth) -> Self {
         let tokens: Option<Arc<dyn TokenProvider>> = match auth {
             Auth::Token(secret) => Some(Arc::new(FixedToken(secret.clone()))),
+            // Whose tenant it is, only the source knows.
             Auth::None
+            | Auth::Tenant
             | Auth::ConnectionString(_)
             | Auth::Plain { .. }
             | Auth::ScramSha256 { .. }

@@ -1,10 +1,15 @@
-//! Bearer tokens for SASL OAUTHBEARER. Where they come from is behind a trait; here is only the simplest
-//! provider: a token that something else keeps fresh in a file.
+//! Bearer tokens for SASL OAUTHBEARER. Where they come from is behind a trait: a file that something else
+//! keeps fresh, or the tenant's own credential.
+
+use std::sync::Arc;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
 use crate::cloud::secret::Secret;
+use crate::cloud::tenant::TenantAccess;
+use crate::domain::Ticks;
+use crate::journal::Clock;
 
 /// A token, whose it is, and until when it is good.
 #[derive(Debug, Clone)]
@@ -42,6 +47,33 @@ impl TokenProvider for FixedToken {
             .ok_or("the token has no `exp`, so nobody knows how long it lives")?;
         let principal = claims.oid.or(claims.sub).unwrap_or_else(|| "postern".to_owned());
         Ok(BearerToken { text, principal, expires_ms })
+    }
+}
+
+/// The tenant's own credential. Asks from a thread that may block, inside the runtime.
+pub struct TenantTokens {
+    /// The tenant's door.
+    pub access: TenantAccess,
+    /// What for.
+    pub scope: String,
+    /// The clock that says when a token that lives so long is over.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl TokenProvider for TenantTokens {
+    fn token(&self) -> Result<BearerToken, String> {
+        let runtime = tokio::runtime::Handle::try_current()
+            .map_err(|_| "tokens can only be asked for while the daemon runs".to_owned())?;
+        let token = runtime
+            .block_on(self.access.token_for(&self.scope))
+            .map_err(|error| error.to_string())?;
+        let lives = Ticks::from_millis(i64::try_from(token.lives.as_millis()).unwrap_or(i64::MAX));
+        let expires = self.clock.now().0.saturating_add(lives.0);
+        Ok(BearerToken {
+            principal: token.principal().unwrap_or_else(|| "postern".to_owned()),
+            expires_ms: expires / Ticks::from_millis(1).0,
+            text: token.text,
+        })
     }
 }
 

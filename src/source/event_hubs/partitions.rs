@@ -30,8 +30,12 @@ impl Reader {
     pub(super) fn probe(&mut self) -> Result<String, AdapterError> {
         // What was wrong may be right now: the next page begins with a new connection, too.
         self.disconnect();
-        let mut fresh =
-            Self::new(Arc::clone(&self.name), Arc::clone(&self.config), Arc::clone(&self.clock));
+        let mut fresh = Self::new(
+            Arc::clone(&self.name),
+            Arc::clone(&self.config),
+            Arc::clone(&self.clock),
+            self.tokens.clone(),
+        );
         fresh.patience = CONNECTION;
         fresh.connect()?;
         fresh.discover()?;

@@ -17,7 +17,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::EventHubsConfig;
 use super::context::Callbacks;
 use super::lineage::{Fingerprint, Place};
-use crate::cloud::kafka::{Link, Trouble, code_of};
+use crate::cloud::kafka::{Link, TokenProvider, Trouble, code_of};
 use crate::domain::{Chunk, Cursor, CursorKey, Cursors, Failure, Gap, Position, Raw, Shape, Ticks};
 use crate::journal::Clock;
 use crate::pipeline::port::{AdapterError, Page};
@@ -67,6 +67,7 @@ pub(super) struct Reader {
     pub(super) name: Arc<str>,
     pub(super) config: Arc<EventHubsConfig>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) tokens: Option<Arc<dyn TokenProvider>>,
     pub(super) consumer: Option<BaseConsumer<Callbacks>>,
     pub(super) parts: Vec<Part>,
     /// Hubs that have been there in this life.
@@ -88,11 +89,17 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(name: Arc<str>, config: Arc<EventHubsConfig>, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(
+        name: Arc<str>,
+        config: Arc<EventHubsConfig>,
+        clock: Arc<dyn Clock>,
+        tokens: Option<Arc<dyn TokenProvider>>,
+    ) -> Self {
         Self {
             name,
             config,
             clock,
+            tokens,
             consumer: None,
             parts: Vec::new(),
             seen: BTreeSet::new(),
@@ -191,7 +198,10 @@ impl Reader {
             // The only place where librdkafka tells topic ids: a few lines a minute.
             .set("debug", "metadata")
             .set_log_level(rdkafka::config::RDKafkaLogLevel::Debug);
-        let callbacks = Callbacks::new(Link::new(&access.auth));
+        let callbacks = Callbacks::new(match &self.tokens {
+            Some(tokens) => Link::with_tokens(Arc::clone(tokens)),
+            None => Link::new(&access.auth),
+        });
         let consumer: BaseConsumer<Callbacks> =
             config.create_with_context(callbacks).map_err(|error| {
                 Trouble::Settings.error("making a client", &error.to_string(), true)
